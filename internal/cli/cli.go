@@ -1,0 +1,137 @@
+// Package cli is the quorate command line: the server command, and client commands that speak HTTP only.
+//
+// It promises the flags, environment, exit codes and output that users of the Vault family have in their fingers
+// (http-api.md part 8), that a key share never comes from the command line and never ends up in an error, and that
+// secrets asked for go to standard output only. It does not promise stable wording on standard error: what programs
+// read is on standard output, in json or yaml.
+//
+// Rules of the user interface: prompts go to the terminal and are erased after; what is not the answer itself goes
+// to standard error, lower case, without full stops; errors may carry hints.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/creachadair/command"
+	"golang.org/x/term"
+)
+
+// Main runs one command line, given without the name of the program, and returns its exit code: 0, 1 for a local or
+// usage error, 2 when the server answered an error or nothing was found.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a.openTTY = func() (terminal, error) { return openTerminal(stdin) }
+	return a.main(context.Background(), args)
+}
+
+// app is one run of the command line. Its fields are what a command may touch of the outside world.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	openTTY        func() (terminal, error) // fails where nobody can be asked
+	serve          serveFunc                // nil: the real server
+}
+
+func (a *app) main(ctx context.Context, args []string) int {
+	root := a.root()
+	if path, ok := helpWanted(args); ok {
+		return a.help(root, path)
+	}
+	env := root.NewEnv(nil).SetContext(ctx)
+	env.Log = a.stderr
+	return a.exit(command.Run(env, args))
+}
+
+// say prints one line of talk. It is not the answer, so it goes to standard error.
+func (a *app) say(format string, args ...any) {
+	fmt.Fprintf(a.stderr, format+"\n", args...)
+}
+
+// printValue prints one bare value: with a newline only where a person reads it, as scripts expect.
+func (a *app) printValue(v string) {
+	fmt.Fprint(a.stdout, v)
+	if isTerminal(a.stdout) {
+		fmt.Fprintln(a.stdout)
+	}
+}
+
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// helpWanted finds a request for help anywhere before "--", and the commands it is about.
+func helpWanted(args []string) (path []string, ok bool) {
+	if len(args) > 0 && args[0] == "help" {
+		ok, args = true, args[1:]
+	}
+	for _, arg := range args {
+		switch {
+		case arg == "--":
+			return path, ok
+		case slices.Contains([]string{"-h", "-help", "--help"}, arg):
+			ok = true
+		case !strings.HasPrefix(arg, "-"):
+			path = append(path, arg)
+		}
+	}
+	return path, ok
+}
+
+// help prints the help of the command that path leads to; what follows a command's name are its arguments.
+func (a *app) help(root *command.C, path []string) int {
+	c := root
+	for _, name := range path {
+		next := c.FindSubcommand(name)
+		if next == nil {
+			break
+		}
+		c = next
+	}
+	c.HelpInfo(command.IncludeCommands).WriteLong(a.stdout)
+	return 0
+}
+
+// exit prints what went wrong and translates it to an exit code.
+func (a *app) exit(err error) int {
+	var failed *failure
+	var usage command.UsageError
+	var panicked command.PanicError
+	switch {
+	case err == nil:
+		return 0
+	case a.printRequest(err):
+		return 0
+	case errors.As(err, &failed):
+		failed.write(a.stderr)
+		return failed.code
+	case errors.As(err, &usage):
+		a.say("error: %s", usage.Message)
+		usage.Env.Command.HelpInfo(0).WriteUsage(a.stderr)
+	case errors.Is(err, command.ErrRequestHelp): // the command needs more words; it has said so
+	case errors.As(err, &panicked): // its value may hold anything, so only the stack is shown
+		a.say("internal error: please report this\n%s", panicked.Stack())
+	default: // the flag package's own; every other error of ours is one of the above
+		a.say("error: %s", flagError(err))
+	}
+	return 1
+}
+
+// flagError is the text of an error from parsing flags, without the refused value: it may be a secret in the wrong place.
+func flagError(err error) string {
+	text := err.Error()
+	sep := " for flag -"
+	switch {
+	case strings.HasPrefix(text, "invalid boolean value "):
+		sep = " for -"
+	case !strings.HasPrefix(text, "invalid value "):
+		return text
+	}
+	return "invalid value" + text[strings.LastIndex(text, sep):]
+}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/creachadair/command"
+)
+
+// root builds the tree of commands anew for every run: parsed flags live in it.
+func (a *app) root() *command.C {
+	topic := &command.C{
+		Name:  "connection",
+		Usage: "any command of a client takes these flags",
+		Help:  "Flags of every command that talks to a server: where it is, and as whom to speak.",
+	}
+	new(connection).flags(&topic.Flags, "")
+	c := group("quorate", `Quorate keeps secrets and gives a quorum of key holders what no one alone can have.
+
+"quorate server" starts a server; every other command talks to one. Help for a command: quorate help COMMAND.`,
+		a.serverCommand(), a.statusCommand(),
+		group("operator", "Commands for operators and key holders.",
+			a.initCommand(), a.unsealCommand(), a.sealCommand(), a.generateRootCommand(), a.keyStatusCommand()),
+		a.loginCommand(),
+		group("token", "Create, inspect, renew and revoke tokens.",
+			a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand()),
+		a.readCommand(), a.writeCommand(), a.listCommand(), a.deleteCommand(),
+		group("print", "Print what this command line works with.", a.printTokenCommand()),
+		a.versionCommand(), a.completionCommand(), topic)
+	c.Commands = append(c.Commands, a.completeCommand(c))
+	run := c.Run
+	c.Run = func(env *command.Env) error {
+		if len(env.Args) > 0 && slices.Contains([]string{"-v", "-version", "--version"}, env.Args[0]) {
+			return a.printVersion("table")
+		}
+		return run(env)
+	}
+	c.CustomFlags = true // the root has none of its own, but answers to -v
+	return c
+}
+
+// group is a command that only has subcommands. It never echoes a word it doesn't know: that may be a share.
+func group(name, help string, commands ...*command.C) *command.C {
+	return &command.C{
+		Name: name, Usage: "COMMAND", Help: help, Commands: commands,
+		Run: func(env *command.Env) error {
+			if len(env.Args) == 0 {
+				env.Command.HelpInfo(command.IncludeCommands).WriteLong(env)
+				return command.ErrRequestHelp
+			}
+			var names []string
+			for _, c := range env.Command.Commands {
+				if !c.Unlisted {
+					names = append(names, c.Name)
+				}
+			}
+			return localf("no such command of %s: it has %s", env.Command.Name, strings.Join(names, ", "))
+		},
+	}
+}
+
+// positional returns the arguments that are no flags, between min and max of them. Nothing given is echoed.
+func positional(env *command.Env, min, max int) ([]string, error) {
+	var args []string
+	for i, arg := range env.Args {
+		if arg == "--" {
+			args = append(args, env.Args[i+1:]...)
+			break
+		}
+		if len(arg) > 1 && arg[0] == '-' {
+			return nil, env.Usagef("a flag that this command doesn't know (put -- before an argument that begins with -)")
+		}
+		args = append(args, arg)
+	}
+	switch {
+	case len(args) < min:
+		return nil, env.Usagef("not enough arguments: %d given, %d needed", len(args), min)
+	case len(args) > max:
+		return nil, env.Usagef("too many arguments: %d given, at most %d expected", len(args), max)
+	}
+	return args, nil
+}
+
+const unlimited = 1 << 20 // arguments

@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/openbao/openbao/api/v2"
+)
+
+// defaultAddress is where "quorate server" listens.
+const defaultAddress = "http://127.0.0.1:8200"
+
+// hidden keeps a flag out of a command's own help; package command knows the prefix. "quorate help connection" lists them.
+const hidden = "PRIVATE: "
+
+// connection is where the server is and how to talk to it: flags first, then BAO_*, then VAULT_* variables.
+type connection struct {
+	address, caCert, caPath, clientCert, clientKey, serverName, namespace, wrapTTL string
+
+	skipVerify, noRedirects, curl, policy, nonInteractive bool
+
+	headers headerList
+}
+
+func (c *connection) flags(fs *flag.FlagSet, prefix string) {
+	fs.StringVar(&c.address, "address", "", prefix+"`URL` of the server: http, https or unix (BAO_ADDR; default "+defaultAddress+")")
+	fs.StringVar(&c.caCert, "ca-cert", "", prefix+"`FILE` with the PEM certificate of the authority to trust (BAO_CACERT)")
+	fs.StringVar(&c.caPath, "ca-path", "", prefix+"`DIR` of PEM certificates to trust (BAO_CAPATH)")
+	fs.StringVar(&c.clientCert, "client-cert", "", prefix+"`FILE` with our own PEM certificate (BAO_CLIENT_CERT)")
+	fs.StringVar(&c.clientKey, "client-key", "", prefix+"`FILE` with its PEM private key (BAO_CLIENT_KEY)")
+	fs.StringVar(&c.serverName, "tls-server-name", "", prefix+"`NAME` to expect in the server's certificate (BAO_TLS_SERVER_NAME)")
+	fs.BoolVar(&c.skipVerify, "tls-skip-verify", false, prefix+"accept any certificate; never with secrets that matter (BAO_SKIP_VERIFY)")
+	fs.StringVar(&c.namespace, "namespace", "", prefix+"`PATH` of the namespace (BAO_NAMESPACE)")
+	fs.StringVar(&c.namespace, "ns", "", prefix+"short for -namespace, `PATH`")
+	fs.Var(&c.headers, "header", prefix+"`NAME=VALUE` to send along; may be repeated")
+	fs.StringVar(&c.wrapTTL, "wrap-ttl", "", prefix+"wrap the answer for this `DURATION` (BAO_WRAP_TTL)")
+	fs.BoolVar(&c.noRedirects, "disable-redirects", false, prefix+"don't follow a redirect (BAO_DISABLE_REDIRECTS)")
+	fs.BoolVar(&c.curl, "output-curl-string", false, prefix+"print the request as a curl command instead of sending it")
+	fs.BoolVar(&c.policy, "output-policy", false, prefix+"print the policy that the request needs instead of sending it")
+	fs.BoolVar(&c.nonInteractive, "non-interactive", false, prefix+"never prompt")
+}
+
+// client returns a client that speaks as token; empty for nobody.
+func (c *connection) client(token string) (*api.Client, error) {
+	cfg := api.DefaultConfig()
+	if cfg.Error != nil {
+		return nil, localf("reading the environment: %w", cfg.Error)
+	}
+	switch {
+	case c.address != "":
+		cfg.Address, cfg.AgentAddress = c.address, ""
+	case api.ReadBaoVariable(api.EnvVaultAddress) == "":
+		cfg.Address = defaultAddress
+	}
+	if !strings.Contains(cfg.Address, "://") {
+		return nil, localf("the server's address must begin with http://, https:// or unix://")
+	}
+	if err := c.configureTLS(cfg); err != nil {
+		return nil, localf("setting up TLS: %w", err)
+	}
+	cfg.DisableRedirects = cfg.DisableRedirects || c.noRedirects
+	cfg.OutputCurlString, cfg.OutputPolicy = c.curl, c.policy
+	client, err := api.NewClient(cfg)
+	if err != nil {
+		return nil, localf("setting up the client: %w", err)
+	}
+	client.SetToken(token)
+	if c.namespace != "" {
+		client.SetNamespace(c.namespace)
+	}
+	for _, h := range c.headers {
+		client.AddHeader(h[0], h[1])
+	}
+	if c.wrapTTL != "" {
+		client.SetWrappingLookupFunc(func(string, string) string { return c.wrapTTL })
+	}
+	return client, nil
+}
+
+// configureTLS puts the flags over what the environment said.
+func (c *connection) configureTLS(cfg *api.Config) error {
+	if c.caCert == "" && c.caPath == "" && c.clientCert == "" && c.clientKey == "" && c.serverName == "" && !c.skipVerify {
+		return nil
+	}
+	or := func(flag, variable string) string {
+		if flag != "" {
+			return flag
+		}
+		return api.ReadBaoVariable(variable)
+	}
+	return cfg.ConfigureTLS(&api.TLSConfig{
+		CACert:        or(c.caCert, api.EnvVaultCACert),
+		CAPath:        or(c.caPath, api.EnvVaultCAPath),
+		ClientCert:    or(c.clientCert, api.EnvVaultClientCert),
+		ClientKey:     or(c.clientKey, api.EnvVaultClientKey),
+		TLSServerName: or(c.serverName, api.EnvVaultTLSServerName),
+		Insecure:      c.skipVerify,
+	})
+}
+
+// call sends one request to a raw endpoint and decodes the answer, if there is one, into out. path has no /v1/. body
+// is the caller's to wipe; it is sent as it is, also when the api module tries again.
+func call(ctx context.Context, client *api.Client, method, path string, body []byte, out any) error {
+	req := client.NewRequest(method, "/v1/"+path)
+	req.BodyBytes = body
+	resp, err := client.RawRequestWithContext(ctx, req)
+	if resp != nil {
+		defer resp.Body.Close()
+	}
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusNoContent || out == nil {
+		return nil
+	}
+	if err := resp.DecodeJSON(out); err != nil {
+		return fmt.Errorf("the server's answer is not the JSON expected: %w", err)
+	}
+	return nil
+}
+
+// jsonBody encodes v, which can't fail for the types used here.
+func jsonBody(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("cli: request body: " + err.Error())
+	}
+	return b
+}
+
+// printRequest handles the two flags that print a request instead of sending it; the api module returns it as an error.
+func (a *app) printRequest(err error) bool {
+	var curl *api.OutputStringError
+	var policy *api.OutputPolicyError
+	switch {
+	case errors.As(err, &curl):
+		text, err := curl.CurlString()
+		if err != nil {
+			return false
+		}
+		fmt.Fprintln(a.stdout, strings.ReplaceAll(text, "$(bao print token)", "$(quorate print token)"))
+	case errors.As(err, &policy):
+		text, err := policy.HCLString()
+		if err != nil {
+			return false
+		}
+		fmt.Fprintln(a.stdout, text)
+	default:
+		return false
+	}
+	return true
+}
+
+// usable drops a token that can't be sent at all. Where a token is only one kind of authority among others, a broken
+// one in the environment must not be in the way.
+func usable(token string) string {
+	if strings.ContainsFunc(token, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return token
+}
+
+// headerList collects -header flags.
+type headerList [][2]string
+
+func (h *headerList) String() string { return "" }
+
+// Set implements flag.Value. Its errors don't show the value: headers carry credentials.
+func (h *headerList) Set(s string) error {
+	name, value, ok := strings.Cut(s, "=")
+	switch {
+	case !ok || name == "":
+		return errors.New("a header is given as NAME=VALUE")
+	case strings.HasPrefix(strings.ToLower(name), "x-vault-"):
+		return errors.New("headers that begin with X-Vault- can't be set: they have flags of their own")
+	}
+	*h = append(*h, [2]string{name, value})
+	return nil
+}

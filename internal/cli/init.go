@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/creachadair/command"
+	"github.com/openbao/openbao/api/v2"
+)
+
+// initialisation is the operator init command.
+type initialisation struct {
+	conn              connection
+	out               output
+	shares, threshold int
+	pgpKeys           keyFiles
+	rootKey           keyFiles
+	status            bool
+}
+
+func (a *app) initCommand() *command.C {
+	in := &initialisation{shares: 5, threshold: 3}
+	c := &command.C{
+		Name: "init", Usage: "[flags]",
+		Help: `Initialize the server: make its keys, and split the unseal key among the key holders.
+
+The shares and the initial root token are printed once, and kept nowhere.
+With -status: exit code 0 if the server is initialized, 2 if it isn't, 1 if it can't be asked.`,
+	}
+	in.flags(&c.Flags)
+	c.Run = func(env *command.Env) error {
+		if _, err := positional(env, 0, 0); err != nil {
+			return err
+		}
+		if in.status {
+			return a.initStatus(env.Context(), in)
+		}
+		return a.initialise(env.Context(), in)
+	}
+	return c
+}
+
+func (in *initialisation) flags(fs *flag.FlagSet) {
+	in.conn.flags(fs, hidden)
+	in.out.flags(fs)
+	fs.IntVar(&in.shares, "key-shares", in.shares, "`NUMBER` of shares, one per key holder")
+	fs.IntVar(&in.shares, "n", in.shares, "short for -key-shares, `NUMBER`")
+	fs.IntVar(&in.threshold, "key-threshold", in.threshold, "`NUMBER` of shares that unseal the server and approve its ceremonies")
+	fs.IntVar(&in.threshold, "t", in.threshold, "short for -key-threshold, `NUMBER`")
+	fs.Var(&in.pgpKeys, "pgp-keys", "`FILES` with one OpenPGP public key per share, comma-separated; each share is encrypted to one")
+	fs.Var(&in.rootKey, "root-token-pgp-key", "`FILE` with an OpenPGP public key that the root token is encrypted to")
+	fs.BoolVar(&in.status, "status", false, "only tell whether the server is initialized")
+}
+
+func (a *app) initStatus(ctx context.Context, in *initialisation) error {
+	client, err := in.conn.client("")
+	if err != nil {
+		return err
+	}
+	done, err := client.Sys().InitStatusWithContext(ctx)
+	if err != nil {
+		return &failure{code: exitLocal, action: "asking whether the server is initialized", err: err, hint: hintFor(err)}
+	}
+	text := map[bool]string{true: "the server is initialized", false: "the server is not initialized"}[done]
+	err = a.print(&in.out, map[string]bool{"initialized": done}, func() []row {
+		a.say("%s", text)
+		return nil
+	})
+	if err == nil && !done {
+		return silent(exitServer)
+	}
+	return err
+}
+
+// initResult is what init prints, in the shape that scripts of the Vault family read.
+type initResult struct {
+	UnsealKeysB64     []string `json:"unseal_keys_b64"`
+	UnsealKeysHex     []string `json:"unseal_keys_hex"`
+	UnsealShares      int      `json:"unseal_shares"`
+	UnsealThreshold   int      `json:"unseal_threshold"`
+	RecoveryKeysB64   []string `json:"recovery_keys_b64"`
+	RecoveryKeysHex   []string `json:"recovery_keys_hex"`
+	RecoveryShares    int      `json:"recovery_keys_shares"`
+	RecoveryThreshold int      `json:"recovery_keys_threshold"`
+	RootToken         string   `json:"root_token"`
+}
+
+func (a *app) initialise(ctx context.Context, in *initialisation) error {
+	if len(in.rootKey) > 1 {
+		return localf("-root-token-pgp-key takes one file")
+	}
+	// The format is checked before anything happens: the answer can't be had a second time.
+	if _, err := in.out.format.resolve(); err != nil {
+		return err
+	}
+	client, err := in.conn.client("")
+	if err != nil {
+		return err
+	}
+	req := &api.InitRequest{SecretShares: in.shares, SecretThreshold: in.threshold, PGPKeys: in.pgpKeys}
+	if len(in.rootKey) == 1 {
+		req.RootTokenPGPKey = in.rootKey[0]
+	}
+	resp, err := client.Sys().InitWithContext(ctx, req)
+	if err != nil {
+		return asking("initializing", err)
+	}
+	result := initResult{
+		UnsealKeysB64: base64Keys(resp), UnsealKeysHex: resp.Keys, UnsealShares: in.shares, UnsealThreshold: in.threshold,
+		RecoveryKeysB64: []string{}, RecoveryKeysHex: []string{}, RootToken: resp.RootToken,
+	}
+	if err := a.print(&in.out, result, func() []row {
+		a.printInit(result)
+		return nil
+	}); err != nil {
+		return err
+	}
+	a.initAdvice(in)
+	return nil
+}
+
+// base64Keys returns the shares in base64; very old servers only send hex.
+func base64Keys(resp *api.InitResponse) []string {
+	if len(resp.KeysB64) == len(resp.Keys) {
+		return resp.KeysB64
+	}
+	keys := make([]string, len(resp.Keys))
+	for i, k := range resp.Keys {
+		if b, err := hex.DecodeString(k); err == nil {
+			keys[i] = base64.StdEncoding.EncodeToString(b)
+		}
+	}
+	return keys
+}
+
+// printInit is the table format of init, which is no table.
+func (a *app) printInit(r initResult) {
+	for i, key := range r.UnsealKeysB64 {
+		fmt.Fprintf(a.stdout, "Unseal Key %d: %s\n", i+1, key)
+	}
+	fmt.Fprintf(a.stdout, "\nInitial Root Token: %s\n", r.RootToken)
+}
+
+func (a *app) initAdvice(in *initialisation) {
+	encrypted := ""
+	if len(in.pgpKeys) > 0 {
+		encrypted = ", each encrypted to the key in the same place of -pgp-keys"
+	}
+	a.say("\nthe server is initialized with %d key shares and a threshold of %d, and it is sealed%s", in.shares, in.threshold, encrypted)
+	a.say("give each share to a different person; any %d of them unseal it: quorate operator unseal", in.threshold)
+	a.say("the shares are kept nowhere: fewer than %d left means that the data can't be opened again", in.threshold)
+	a.say("the same quorum makes a new root token when all are lost: quorate operator generate-root")
+}
+
+// keyFiles are OpenPGP public keys named by files, read while the flags are parsed, in base64 as the server wants them.
+type keyFiles []string
+
+func (k *keyFiles) String() string { return "" }
+
+// Set implements flag.Value.
+func (k *keyFiles) Set(s string) error {
+	for name := range strings.SplitSeq(s, ",") {
+		key, err := readPGPKey(strings.TrimSpace(name))
+		if err != nil {
+			return err
+		}
+		*k = append(*k, key)
+	}
+	return nil
+}

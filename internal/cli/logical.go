@@ -1,0 +1,279 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/creachadair/command"
+)
+
+func (a *app) readCommand() *command.C {
+	var conn connection
+	var out output
+	c := &command.C{
+		Name: "read", Usage: "[flags] PATH [KEY=VALUE ...]",
+		Help: "Read what is at a path. Pairs are sent as query parameters.",
+	}
+	conn.flags(&c.Flags, hidden)
+	out.flags(&c.Flags)
+	out.fieldFlag(&c.Flags)
+	c.Run = func(env *command.Env) error {
+		args, err := positional(env, 1, unlimited)
+		if err != nil {
+			return err
+		}
+		query, err := queryOf(args[1:])
+		if err != nil {
+			return err
+		}
+		client, err := a.client(&conn)
+		if err != nil {
+			return err
+		}
+		s, err := client.Logical().ReadWithDataWithContext(env.Context(), cleanPath(args[0]), query)
+		if err != nil {
+			return asking("reading", err)
+		}
+		if s == nil {
+			return nothingAt(args[0])
+		}
+		return a.printSecret(&out, s)
+	}
+	return c
+}
+
+func (a *app) writeCommand() *command.C {
+	var conn connection
+	var out output
+	var force bool
+	c := &command.C{
+		Name: "write", Usage: "[flags] PATH [KEY=VALUE ...]\n[flags] PATH -\n[flags] PATH @FILE",
+		Help: `Write to a path. A VALUE of @FILE is the file's content, one of - is standard input; \@ begins a literal @.
+
+With - or @FILE instead of pairs, the whole data is JSON from standard input or the file.
+A key share as the VALUE of key= is refused where the path takes one: give key=- and the share through a pipe.`,
+	}
+	conn.flags(&c.Flags, hidden)
+	out.flags(&c.Flags)
+	out.fieldFlag(&c.Flags)
+	c.Flags.BoolVar(&force, "force", false, "write without any data")
+	c.Flags.BoolVar(&force, "f", false, "short for -force")
+	c.Run = func(env *command.Env) error {
+		args, err := positional(env, 1, unlimited)
+		if err != nil {
+			return err
+		}
+		if len(args) == 1 && !force {
+			return env.Usagef("no data given: add KEY=VALUE, or -force to write none")
+		}
+		if err := refuseShare(args[0], args[1:]); err != nil {
+			return err
+		}
+		data, err := dataOf(args[1:], a.stdin)
+		if err != nil {
+			return localf("reading the data: %w", err)
+		}
+		client, err := a.client(&conn)
+		if err != nil {
+			return err
+		}
+		s, err := client.Logical().WriteWithContext(env.Context(), cleanPath(args[0]), data)
+		if err != nil {
+			return asking("writing", err)
+		}
+		if s == nil {
+			if out.field == "" {
+				a.say("written")
+			}
+			return nil
+		}
+		return a.printSecret(&out, s)
+	}
+	return c
+}
+
+func (a *app) listCommand() *command.C {
+	var conn connection
+	var out output
+	c := &command.C{
+		Name: "list", Usage: "[flags] PATH",
+		Help: "List the names below a path.",
+	}
+	conn.flags(&c.Flags, hidden)
+	out.flags(&c.Flags)
+	c.Run = func(env *command.Env) error {
+		args, err := positional(env, 1, 1)
+		if err != nil {
+			return err
+		}
+		client, err := a.client(&conn)
+		if err != nil {
+			return err
+		}
+		s, err := client.Logical().ListWithContext(env.Context(), cleanPath(args[0]))
+		if err != nil {
+			return asking("listing", err)
+		}
+		if s == nil || s.Data == nil {
+			return nothingAt(args[0])
+		}
+		keys, ok := s.Data["keys"].([]any)
+		if !ok {
+			return nothingAt(args[0])
+		}
+		return a.print(&out, keys, func() []row {
+			fmt.Fprintln(a.stdout, "Keys\n----")
+			for _, k := range keys {
+				fmt.Fprintln(a.stdout, k)
+			}
+			return nil
+		})
+	}
+	return c
+}
+
+func (a *app) deleteCommand() *command.C {
+	var conn connection
+	c := &command.C{
+		Name: "delete", Usage: "[flags] PATH [KEY=VALUE ...]",
+		Help: "Delete what is at a path. Pairs are sent as query parameters.",
+	}
+	conn.flags(&c.Flags, hidden)
+	c.Run = func(env *command.Env) error {
+		args, err := positional(env, 1, unlimited)
+		if err != nil {
+			return err
+		}
+		query, err := queryOf(args[1:])
+		if err != nil {
+			return err
+		}
+		client, err := a.client(&conn)
+		if err != nil {
+			return err
+		}
+		if _, err := client.Logical().DeleteWithDataWithContext(env.Context(), cleanPath(args[0]), query); err != nil {
+			return asking("deleting", err)
+		}
+		a.say("deleted, if it existed")
+		return nil
+	}
+	return c
+}
+
+// nothingAt is the answer to a read of something absent.
+func nothingAt(path string) error {
+	return &failure{code: exitServer, err: fmt.Errorf("no value found at %s", cleanPath(path))}
+}
+
+// cleanPath lets people begin a path with a slash, or with the v1 of the URL.
+func cleanPath(path string) string {
+	return strings.TrimPrefix(strings.TrimLeft(path, "/"), "v1/")
+}
+
+// shareTakers are the paths below sys/ that take a key share as "key".
+var shareTakers = []string{
+	"unseal", "root-generation/update", "root-generation/attempt", "generate-root/update", "generate-root/attempt",
+	"generate-root-token/update", "generate-root-token/attempt",
+}
+
+// refuseShare refuses a share given as an argument, in any spelling that the server would understand.
+func refuseShare(where string, pairs []string) error {
+	name, ok := strings.CutPrefix(strings.ToLower(path.Clean(cleanPath(where))), "sys/")
+	if !ok || !slices.Contains(shareTakers, name) {
+		return nil
+	}
+	for _, pair := range pairs {
+		key, value, _ := strings.Cut(pair, "=")
+		if strings.EqualFold(key, "key") && value != "" && value != "-" && value[0] != '@' {
+			return localf("%w", errShareArgument)
+		}
+	}
+	return nil
+}
+
+func queryOf(pairs []string) (map[string][]string, error) {
+	var query map[string][]string
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, localf("parameters are given as KEY=VALUE")
+		}
+		if query == nil {
+			query = map[string][]string{}
+		}
+		query[key] = append(query[key], value)
+	}
+	return query, nil
+}
+
+// dataOf builds what is written. A key given several times becomes a list.
+func dataOf(args []string, stdin io.Reader) (map[string]any, error) {
+	if len(args) == 1 && (args[0] == "-" || strings.HasPrefix(args[0], "@")) {
+		return objectFrom(args[0], stdin)
+	}
+	data := map[string]any{}
+	for _, pair := range args {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, errors.New("data is given as KEY=VALUE")
+		}
+		value, err := valueOf(value, stdin)
+		if err != nil {
+			return nil, err
+		}
+		if strings.EqualFold(key, "key") || strings.EqualFold(key, "nonce") {
+			value = strings.TrimRight(value, "\r\n") // a share that comes from a pipe or a file ends in one
+		}
+		switch old := data[key].(type) {
+		case nil:
+			data[key] = value
+		case []any:
+			data[key] = append(old, value)
+		default:
+			data[key] = []any{old, value}
+		}
+	}
+	return data, nil
+}
+
+func valueOf(value string, stdin io.Reader) (string, error) {
+	switch {
+	case value == "-":
+		b, err := io.ReadAll(stdin)
+		return string(b), err
+	case strings.HasPrefix(value, "@"):
+		b, err := os.ReadFile(value[1:])
+		return string(b), err
+	case strings.HasPrefix(value, `\@`):
+		return value[1:], nil
+	}
+	return value, nil
+}
+
+func objectFrom(arg string, stdin io.Reader) (map[string]any, error) {
+	r := stdin
+	if arg != "-" {
+		f, err := os.Open(arg[1:])
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	var data map[string]any
+	dec := json.NewDecoder(r)
+	dec.UseNumber()
+	if err := dec.Decode(&data); err != nil {
+		// The decoder's own text may show a piece of the data.
+		return nil, errors.New("it must be one JSON object")
+	}
+	return data, nil
+}
+

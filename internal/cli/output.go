@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openbao/openbao/api/v2"
+	"gopkg.in/yaml.v3"
+)
+
+// output is how an answer is printed.
+type output struct {
+	format formatValue
+	field  string
+}
+
+func (o *output) flags(fs *flag.FlagSet) {
+	fs.Var(&o.format, "format", "`FORMAT` of the output: table, json or yaml (BAO_FORMAT)")
+}
+
+func (o *output) fieldFlag(fs *flag.FlagSet) {
+	fs.StringVar(&o.field, "field", "", "print only the field of this `NAME`")
+}
+
+// formatValue is one of table, json and yaml; when no flag was given, BAO_FORMAT or VAULT_FORMAT decides.
+type formatValue string
+
+func (f *formatValue) String() string { return string(*f) }
+
+// Set implements flag.Value.
+func (f *formatValue) Set(s string) error {
+	switch s = strings.ToLower(s); s {
+	case "table", "json", "yaml":
+		*f = formatValue(s)
+		return nil
+	case "yml":
+		*f = "yaml"
+		return nil
+	}
+	return errors.New("must be table, json or yaml")
+}
+
+// resolve returns the format to use.
+func (f formatValue) resolve() (string, error) {
+	if f != "" {
+		return string(f), nil
+	}
+	env := api.ReadBaoVariable("BAO_FORMAT")
+	if env == "" {
+		return "table", nil
+	}
+	if err := f.Set(env); err != nil {
+		return "", localf("BAO_FORMAT: %w", err)
+	}
+	return string(f), nil
+}
+
+// row is one line of a table.
+type row [2]string
+
+// print shows v: as rows in table format, else v itself.
+func (a *app) print(o *output, v any, rows func() []row) error {
+	format, err := o.format.resolve()
+	if err != nil {
+		return err
+	}
+	if format == "table" {
+		writeRows(a.stdout, rows())
+		return nil
+	}
+	return a.encode(format, v)
+}
+
+// encode prints v as json or yaml, with the keys in the order of v's fields in both.
+func (a *app) encode(format string, v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return localf("encoding the output: %w", err)
+	}
+	if format == "yaml" {
+		b, err := toYAML(buf.Bytes())
+		if err != nil {
+			return localf("encoding the output: %w", err)
+		}
+		buf = *bytes.NewBuffer(b)
+	}
+	_, err := buf.WriteTo(a.stdout)
+	if err != nil {
+		return localf("writing the output: %w", err)
+	}
+	return nil
+}
+
+// toYAML rewrites JSON, which is YAML already, in block style.
+func toYAML(b []byte) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return nil, err
+	}
+	plain(&doc)
+	var buf bytes.Buffer
+	enc := yaml.NewEncoder(&buf)
+	enc.SetIndent(2)
+	if err := enc.Encode(&doc); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), enc.Close()
+}
+
+// plain drops the style of JSON; strings that would read as something else are quoted again by the encoder. Empty
+// collections have no block style.
+func plain(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode || len(n.Content) > 0 {
+		n.Style = 0
+	}
+	for _, c := range n.Content {
+		plain(c)
+	}
+}
+
+// header is the first two rows of the tables that have one.
+func header(rows []row) []row {
+	return append([]row{{"Key", "Value"}, {"---", "-----"}}, rows...)
+}
+
+func writeRows(w io.Writer, rows []row) {
+	width := 0
+	for _, r := range rows {
+		width = max(width, utf8.RuneCountInString(r[0]))
+	}
+	for _, r := range rows {
+		pad := width - utf8.RuneCountInString(r[0]) + 4
+		fmt.Fprintf(w, "%s%s%s\n", r[0], strings.Repeat(" ", pad), r[1])
+	}
+}

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// FuzzConfig: no text makes the parser panic or take long, and what is accepted is valid in itself.
+func FuzzConfig(f *testing.F) {
+	for _, name := range []string{"testdata/full.hcl", "testdata/full.json"} {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(src)
+	}
+	for _, seed := range []string{
+		"", "{", "{}", "[]", "\xef\xbb\xbf{}", "storage \"inmem\" {}",
+		"storage \"inmem\" {}\nmax_lease_ttl = 1e999999999",
+		`{"storage": {"inmem": {}}, "max_lease_ttl": 1e-999999999}`,
+		"storage \"bolt\" { path = \"\\u0000\\\"\" }", "a = \"$${x} %%{y}\"", "a = <<-X\n  ${{{\nX\n",
+		"listener \"tcp\" { address = \"[::1%25lo]:0\" }", "a.b = 1", "a = [,]", "a = {b = {c = [1,2,", "/* ", "# \r\n\r",
+		`{"storage": [[{"inmem": {}}], null], "//": 1}`, `{"listener": {"unix": [{"address": "/x", "socket_mode": "0777"}]}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		if len(src) > maxSize {
+			return
+		}
+		start := time.Now()
+		for _, name := range []string{"f.hcl", "f.json", "f.conf"} {
+			body, err := parse(name, src)
+			if err != nil {
+				continue
+			}
+			c, err := decodeConfig(body)
+			if err != nil {
+				if c != nil {
+					t.Error("a configuration came back with an error")
+				}
+				continue
+			}
+			if err := c.Validate(); err != nil {
+				t.Errorf("accepted, and then: %v", err)
+			}
+			for _, l := range c.Listeners {
+				if l.Type == TCP && !l.TLS() && !l.Loopback() && !l.TLSDisable {
+					t.Errorf("plaintext off loopback without consent: %q", l.Address)
+				}
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%d bytes took %s", len(src), took)
+		}
+	})
+}

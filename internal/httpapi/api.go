@@ -1,0 +1,99 @@
+// Package httpapi is the wire: the routes below /v1/, who is asking, the shapes of requests and replies, and the one
+// place where a fault becomes a status code.
+//
+// It promises that a request is looked at in one order: client address, rate limit, route, size, syntax, types,
+// authority; that what costs little comes first; that nothing of a request's body, token or path comes back in an
+// error or enters the log; and that a key share never becomes a string and is wiped with the body it came in. It
+// takes no decision about authority: it says what it saw of the connection, and package node decides in the
+// transaction that acts. It can't wipe the buffers of net/http, in which header and body also stood, and it sets no
+// timeouts on connections: package server does.
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/quorate/quorate/internal/node"
+)
+
+// defaultMaxRequestSize is the limit of the Vault family.
+const defaultMaxRequestSize = 32 << 20
+
+// Options configures an API. Only Node is required.
+type Options struct {
+	Node        *node.Node
+	Logger      *slog.Logger
+	Now         func() time.Time
+	Version     string // of the server, as seal-status and health show it
+	CommitDate  string // RFC 3339, or empty
+	StorageType string // as seal-status shows it
+	Limits      Limits
+}
+
+// Listener says how one listener admits. The zero value is a TCP listener that takes no proxy's word, on a server
+// whose api_addr is published: no connection to it is local.
+type Listener struct {
+	Name       string // for the log
+	Unix       bool
+	Ceremonies string // CeremoniesLocal (also if empty), CeremoniesToken or CeremoniesOpen
+	// LocalAuthority makes TCP loopback local although api_addr is not loopback.
+	LocalAuthority bool
+	// APIAddrLoopback is false when api_addr is set to something that isn't loopback.
+	APIAddrLoopback bool
+	// TrustedProxies are the addresses whose X-Forwarded-For header is believed.
+	TrustedProxies     []netip.Prefix
+	MaxRequestSize     int64         // bytes; 0 means 32 MiB
+	MaxRequestDuration time.Duration // 0 means no limit
+}
+
+// API serves a node. It is safe for concurrent use.
+type API struct {
+	Options
+	routes      map[string]*route // :: path below /v1/ → route
+	unknown     *route            // for every other path below /v1/
+	openLimit   *limiter
+	tokenLimit  *limiter
+	crossOrigin *http.CrossOriginProtection
+}
+
+// New returns the wire of o.Node.
+func New(o Options) *API {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	limits := o.Limits.withDefaults()
+	a := &API{
+		Options:     o,
+		routes:      make(map[string]*route),
+		unknown:     unknownRoute(),
+		openLimit:   newLimiter(limits.Open, limits.Clients),
+		tokenLimit:  newLimiter(limits.Token, limits.Clients),
+		crossOrigin: http.NewCrossOriginProtection(),
+	}
+	for _, r := range allRoutes() {
+		a.routes[r.path] = &r
+	}
+	return a
+}
+
+// Handler serves what comes in through l.
+func (a *API) Handler(l Listener) http.Handler {
+	if l.MaxRequestSize == 0 {
+		l.MaxRequestSize = defaultMaxRequestSize
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l.MaxRequestDuration > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), l.MaxRequestDuration)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		x := &exchange{API: a, listener: &l, w: w, r: r, began: a.Now()}
+		x.serve()
+	})
+}

@@ -1,0 +1,292 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/node"
+	"github.com/quorate/quorate/internal/secret"
+)
+
+var (
+	errCrossOrigin   = fault.New(fault.Denied, "cross-origin requests are refused: a page in a browser may not act on this server for somebody else's site")
+	errNoNamespace   = fault.New(fault.NotFound, "namespace not found")
+	errRootNamespace = fault.New(fault.Invalid, "operation unavailable in namespaces")
+	errWrapping      = fault.New(fault.Invalid, "response wrapping is not available on this server: leave the X-Vault-Wrap-TTL header out, and the reply comes in clear")
+	errBodyRead      = fault.New(fault.Invalid, "the request body could not be read to its end")
+)
+
+// exchange is one request and its reply.
+type exchange struct {
+	*API
+	listener *Listener
+	w        http.ResponseWriter
+	r        *http.Request
+	began    time.Time
+
+	client client
+	target
+	op     operation
+	token  secret.Bytes // empty if there is none or the route doesn't look at it
+	body   []byte
+	fields fields
+
+	requestID string
+	status    int // of the reply; 0 before it was sent
+}
+
+// id names the exchange in replies and in the log.
+func (x *exchange) id() string {
+	if x.requestID == "" {
+		x.requestID = uuid.NewString()
+	}
+	return x.requestID
+}
+
+// serve answers, whatever happens, and leaves no secret behind.
+func (x *exchange) serve() {
+	defer x.finish()
+	h := x.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	rep, err := x.answer()
+	x.respond(rep, err)
+}
+
+// finish wipes, recovers from a panic and writes the log line. Of a panic only its type and place are told: its text
+// may hold anything.
+func (x *exchange) finish() {
+	x.token.Wipe()
+	clear(x.body)
+	for _, b := range x.fields.owned {
+		clear(b)
+	}
+	if p := recover(); p != nil {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(p)
+		}
+		x.Logger.Error("panic while serving a request", "request_id", x.id(), "route", x.routeName(),
+			"type", fmt.Sprintf("%T", p), "stack", stack())
+		if x.status == 0 {
+			x.writeErrors(http.StatusInternalServerError, "internal error, request "+x.id())
+		}
+	}
+	if ctx := x.r.Context(); x.Logger.Enabled(ctx, slog.LevelDebug) {
+		x.Logger.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("request_id", x.id()),
+			slog.String("listener", x.listener.Name), slog.String("route", x.routeName()),
+			slog.String("operation", x.op.String()), slog.Int("status", x.status),
+			slog.Duration("took", x.Now().Sub(x.began)))
+	}
+}
+
+// routeName is the route as the table has it: a request's own path stays out of the log.
+func (x *exchange) routeName() string {
+	if x.route == nil || x.route.path == "" {
+		return "unknown"
+	}
+	return x.route.path
+}
+
+// stack lists functions and lines. Unlike debug.Stack it shows no arguments.
+func stack() []string {
+	pc := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc)])
+	var list []string
+	for {
+		f, more := frames.Next()
+		list = append(list, fmt.Sprintf("%s:%d", f.Function, f.Line))
+		if !more {
+			return list
+		}
+	}
+}
+
+// answer holds the order in which a request is looked at. The table lookup before the rate limit reads nothing but
+// the path, and decides only which limit it is.
+func (x *exchange) answer() (*reply, error) {
+	var err error
+	if x.client, err = x.listener.identify(x.r); err != nil {
+		return nil, err
+	}
+	x.target = x.match(x.r.URL)
+	if err := x.limiter().take(x.client.bucket(), x.Now()); err != nil {
+		return nil, err
+	}
+	if err := x.crossOrigin.Check(x.r); err != nil {
+		return nil, errCrossOrigin
+	}
+	switch {
+	case x.outside:
+		return &reply{status: http.StatusNotFound, plain: "404 page not found\n"}, nil
+	case x.redirect != "":
+		x.w.Header().Set("Location", x.redirect)
+		return &reply{status: http.StatusTemporaryRedirect}, nil
+	case x.err != nil:
+		return nil, x.err
+	}
+	handle, err := x.routed()
+	if err != nil {
+		return nil, err
+	}
+	if x.op != opRead && x.op != opList {
+		if err := x.decode(); err != nil {
+			return nil, err
+		}
+	}
+	return handle(x)
+}
+
+func (x *exchange) limiter() *limiter {
+	if x.route.authority == byToken && x.route != x.unknown {
+		return x.tokenLimit
+	}
+	return x.openLimit
+}
+
+// routed checks all that needs no body, and finds the handler.
+func (x *exchange) routed() (handler, error) {
+	if ns := strings.Trim(x.r.Header.Get("X-Vault-Namespace"), "/"); ns != "" && ns != "root" {
+		if x.route.rootOnly {
+			return nil, errRootNamespace
+		}
+		return nil, errNoNamespace
+	}
+	if !x.route.sealed && x.Node.Sealed() {
+		return nil, node.ErrSealed
+	}
+	var err error
+	if x.op, err = x.route.operation(x.r); err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(x.path, "/") && x.op != opRead && x.op != opList {
+		return nil, errTrailingSlash
+	}
+	if x.route.authority != byNone {
+		x.token = tokenOf(x.r.Header)
+	}
+	handle := x.route.ops[x.op]
+	switch {
+	case handle == nil && x.route.raw:
+		return nil, errNoSuchMethod
+	case handle == nil && x.route.authority == byToken:
+		return nothingHere(errUnsupported), nil
+	case handle == nil:
+		return nil, errUnsupported
+	}
+	return handle, x.checkWrapping()
+}
+
+// nothingHere tells that an operation or a path doesn't exist, but only to who would be allowed to use it.
+func nothingHere(err error) handler {
+	return func(x *exchange) (*reply, error) {
+		return nil, x.Node.View(x.r.Context(), x.access(), func(*node.Call) error { return err })
+	}
+}
+
+// checkWrapping refuses to send in clear what was asked for wrapped. Raw endpoints are never wrapped.
+func (x *exchange) checkWrapping() error {
+	h := x.r.Header.Get("X-Vault-Wrap-TTL")
+	if h == "" || x.route.raw {
+		return nil
+	}
+	if d, ok := parseDuration(h); ok && d == 0 {
+		return nil
+	}
+	return errWrapping
+}
+
+// tokenOf returns the token of a request, empty if it has none.
+func tokenOf(h http.Header) secret.Bytes {
+	if t := h.Get("X-Vault-Token"); t != "" {
+		return secret.Copy([]byte(t))
+	}
+	t, _ := strings.CutPrefix(h.Get("Authorization"), "Bearer ")
+	if len(t) == len(h.Get("Authorization")) {
+		return secret.Bytes{}
+	}
+	return secret.Copy([]byte(t))
+}
+
+// access is what the request asks of a token.
+func (x *exchange) access() node.Access {
+	return node.Access{Token: x.token, Path: strings.TrimSuffix(x.path, "/"), Capability: x.op.capability(), Sudo: x.route.sudo}
+}
+
+// decode reads the body, which stays in one buffer that finish wipes, and finds its fields.
+func (x *exchange) decode() error {
+	if err := x.readBody(); err != nil {
+		return err
+	}
+	text := x.body
+	if !x.route.raw && isForm(x.r, text) {
+		var err error
+		if text, err = formToJSON(text); err != nil {
+			return err
+		}
+		x.fields.owned = append(x.fields.owned, text)
+	}
+	members, err := parseObject(text, x.route.raw)
+	x.fields.members, x.fields.weak = members, !x.route.raw
+	return err
+}
+
+// isForm reports a body that says it is a form and doesn't begin like JSON: curl sends JSON under that type.
+func isForm(r *http.Request, body []byte) bool {
+	text := bytes.TrimLeft(body, " \t\r\n")
+	return len(text) > 0 && text[0] != '{' && text[0] != '[' && mediaType(r) == "application/x-www-form-urlencoded"
+}
+
+func mediaType(r *http.Request) string {
+	t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return t
+}
+
+// readBody reads at most as much as the route takes. A buffer that became too small is wiped.
+func (x *exchange) readBody() error {
+	limit := min(x.route.limit, x.listener.MaxRequestSize)
+	if x.r.ContentLength > limit {
+		return x.tooLarge(x.r.ContentLength)
+	}
+	if x.r.Body == nil || x.r.ContentLength == 0 {
+		return nil
+	}
+	in := http.MaxBytesReader(x.w, x.r.Body, limit)
+	x.body = make([]byte, 0, max(512, x.r.ContentLength+1))
+	for {
+		if len(x.body) == cap(x.body) {
+			grown := append(make([]byte, 0, 2*cap(x.body)), x.body...)
+			clear(x.body)
+			x.body = grown
+		}
+		n, err := in.Read(x.body[len(x.body):cap(x.body)])
+		x.body = x.body[:len(x.body)+n]
+		var over *http.MaxBytesError
+		switch {
+		case errors.As(err, &over):
+			return x.tooLarge(limit + 1)
+		case err != nil && err.Error() == "EOF":
+			return nil
+		case err != nil:
+			return errBodyRead
+		}
+	}
+}
+
+// tooLarge tells a body that no endpoint takes from one that only this endpoint doesn't.
+func (x *exchange) tooLarge(size int64) error {
+	if size > x.listener.MaxRequestSize {
+		return fault.Newf(fault.TooLarge, "the request body is larger than this server takes: at most %d bytes", x.listener.MaxRequestSize)
+	}
+	return fault.Newf(fault.Invalid, "the request body is larger than this endpoint takes: at most %d bytes", x.route.limit)
+}

@@ -1,0 +1,176 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/store"
+)
+
+// reply is what a handler answers. With nothing in it, it is 204.
+type reply struct {
+	status int    // 0: 200, or 204 if there is nothing to send
+	plain  string // sent as text
+	raw    any    // sent as it is
+
+	// The envelope's content.
+	data     any
+	auth     *authBlock
+	warnings []string
+	inject   func(envelope) any // repeats the fields of data at the top level
+}
+
+// envelope is the shape of every reply of a logical endpoint (http-api.md 1.7).
+type envelope struct {
+	RequestID     string     `json:"request_id"`
+	LeaseID       string     `json:"lease_id"`
+	Renewable     bool       `json:"renewable"`
+	LeaseDuration int        `json:"lease_duration"`
+	Data          any        `json:"data"`
+	WrapInfo      any        `json:"wrap_info"`
+	Warnings      []string   `json:"warnings"`
+	Auth          *authBlock `json:"auth"`
+}
+
+// authBlock is a token as the one who got or renewed it sees it.
+type authBlock struct {
+	ClientToken    string            `json:"client_token"`
+	Accessor       string            `json:"accessor"`
+	Policies       []string          `json:"policies"`
+	TokenPolicies  []string          `json:"token_policies,omitempty"`
+	Metadata       map[string]string `json:"metadata"`
+	LeaseDuration  int64             `json:"lease_duration"` // seconds
+	Renewable      bool              `json:"renewable"`
+	EntityID       string            `json:"entity_id"`
+	TokenType      string            `json:"token_type"`
+	Orphan         bool              `json:"orphan"`
+	MFARequirement any               `json:"mfa_requirement"`
+	NumUses        int               `json:"num_uses"`
+}
+
+// respond sends a reply or an error.
+func (x *exchange) respond(rep *reply, err error) {
+	if err != nil {
+		x.respondError(err)
+		return
+	}
+	body := rep.raw
+	switch {
+	case rep.plain != "":
+		x.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		x.write(rep.status, []byte(rep.plain))
+		return
+	case body == nil && (rep.data != nil || rep.auth != nil || rep.warnings != nil):
+		e := envelope{RequestID: x.id(), Data: rep.data, Warnings: rep.warnings, Auth: rep.auth}
+		if body = e; rep.inject != nil {
+			body = rep.inject(e)
+		}
+	case body == nil:
+		if rep.status == 0 {
+			rep.status = http.StatusNoContent
+		}
+		x.write(rep.status, nil)
+		return
+	}
+	if rep.status == 0 {
+		rep.status = http.StatusOK
+	}
+	x.writeJSON(rep.status, body)
+}
+
+// statusOf is the one place where a fault's kind becomes a status code.
+func statusOf(k fault.Kind) int {
+	switch k {
+	case fault.Invalid:
+		return http.StatusBadRequest
+	case fault.Denied:
+		return http.StatusForbidden
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Unsupported:
+		return http.StatusMethodNotAllowed
+	case fault.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case fault.MediaType:
+		return http.StatusUnsupportedMediaType
+	case fault.Limited:
+		return http.StatusTooManyRequests
+	case fault.Sealed, fault.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// respondError sends a fault's sentence; of any other error only that there was one, and where to look it up.
+func (x *exchange) respondError(err error) {
+	f := fault.As(err)
+	switch {
+	case err == errBadQuery && x.target.err == err: // a path that can't be read: nothing at all is said about it
+		x.write(http.StatusBadRequest, nil)
+	case f != nil:
+		if f.RetryAfter > 0 {
+			x.w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
+		}
+		if f.Kind == fault.Unsupported && x.route != nil && x.route.raw {
+			x.writeErrors(statusOf(f.Kind))
+			return
+		}
+		x.writeErrors(statusOf(f.Kind), f.Sentence)
+	case errors.Is(err, store.ErrUnknownOutcome):
+		x.logFailure(err)
+		x.writeErrors(http.StatusInternalServerError, "the outcome of the write is unknown: look what has become of it before you repeat it, request "+x.id())
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		x.writeErrors(http.StatusServiceUnavailable, "the request was given up before it was done: look what has become of it, and repeat it")
+	default:
+		x.logFailure(err)
+		x.writeErrors(http.StatusInternalServerError, "internal error, request "+x.id())
+	}
+}
+
+func (x *exchange) logFailure(err error) {
+	x.Logger.Error("request failed", "request_id", x.id(), "route", x.routeName(), "error", err)
+}
+
+// writeErrors sends the error envelope; sentences that are empty are left out.
+func (x *exchange) writeErrors(status int, sentences ...string) {
+	list := []string{}
+	for _, s := range sentences {
+		if s != "" {
+			list = append(list, s)
+		}
+	}
+	x.writeJSON(status, struct {
+		Errors []string `json:"errors"`
+	}{list})
+}
+
+// writeJSON encodes before it writes, so that a reply is sent whole or not at all.
+func (x *exchange) writeJSON(status int, v any) {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
+		x.logFailure(err)
+		x.write(http.StatusInternalServerError, []byte(`{"errors":["internal error"]}`+"\n"))
+		return
+	}
+	defer clear(b.Bytes())
+	x.write(status, b.Bytes())
+}
+
+// write sends the reply. That a client has gone is not an error of the server's.
+func (x *exchange) write(status int, body []byte) {
+	x.status = status
+	x.w.WriteHeader(status)
+	_, _ = x.w.Write(body)
+}
+
+// unixSeconds and seconds are how times and durations look in replies.
+func unixSeconds(t time.Time) int64 { return t.Unix() }
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/policy"
+)
+
+// operation is what a method asks for. POST and PUT are the same everywhere, LIST is GET with ?list=true.
+type operation int
+
+const (
+	opRead operation = iota + 1
+	opUpdate
+	opDelete
+	opList
+	opPatch
+	opOther // OPTIONS and what isn't known
+)
+
+// capability is what a policy must grant for the operation.
+func (op operation) capability() policy.Capability {
+	switch op {
+	case opRead:
+		return policy.Read
+	case opUpdate:
+		return policy.Update
+	case opDelete:
+		return policy.Delete
+	case opList:
+		return policy.List
+	}
+	return policy.Patch
+}
+
+func (op operation) String() string {
+	return [...]string{"none", "read", "update", "delete", "list", "patch", "other"}[op]
+}
+
+// authority is what a route asks for before it acts.
+type authority int
+
+const (
+	// byNone: anybody; no token is looked at.
+	byNone authority = iota
+	// byCeremony: status and approval are anybody's; start and cancel need a local connection, a token or a share.
+	byCeremony
+	// byToken: a live token whose policies allow the operation on the path.
+	byToken
+)
+
+// handler answers one operation on one route. It has no effect on the reply but what it returns.
+type handler func(*exchange) (*reply, error)
+
+// route is one path of the wire contract, and all that is to be known about it before its handler runs.
+type route struct {
+	path      string // below /v1/, without a slash at either end
+	raw       bool   // fields at the top level; otherwise the envelope
+	authority authority
+	sudo      bool  // needs sudo in addition
+	sealed    bool  // works without the keys; all others answer 503 then, before they look at anything else
+	rootOnly  bool  // says 400, not 404, when asked in a namespace
+	limit     int64 // bytes of body
+	ops       map[operation]handler
+}
+
+var (
+	errDots          = fault.New(fault.Invalid, "relative paths are refused: ask for the path itself, without encoded dots or slashes in the place of its parts")
+	errTrailingSlash = fault.New(fault.Invalid, "cannot write to a path ending in '/'")
+	errMergePatch    = fault.New(fault.MediaType, "PATCH needs the content type application/merge-patch+json")
+	errUnsupported   = fault.New(fault.Unsupported, "unsupported operation")
+	errNoSuchMethod  = fault.New(fault.Unsupported, "")
+	errBadQuery      = fault.New(fault.Invalid, "")
+)
+
+// target is what a request's URL leads to.
+type target struct {
+	route    *route
+	path     string // below /v1/; the one that policies see
+	outside  bool   // not below /v1/
+	redirect string // where to ask instead
+	err      error
+}
+
+// match finds the route of a URL. It allocates nothing for a path that is in the table.
+func (a *API) match(u *url.URL) target {
+	t := target{route: a.unknown}
+	if !printable(u.Path) {
+		t.err = errBadQuery
+		return t
+	}
+	if clean, dirty := cleaned(u.EscapedPath()); dirty {
+		t.redirect = clean
+		if u.RawQuery != "" {
+			t.redirect += "?" + u.RawQuery
+		}
+		return t
+	}
+	if _, dirty := cleaned(u.Path); dirty {
+		t.err = errDots
+		return t
+	}
+	var below bool
+	if t.path, below = strings.CutPrefix(u.Path, "/v1/"); !below {
+		t.outside = true
+		return t
+	}
+	if r := a.routes[t.path]; r != nil {
+		t.route = r
+	} else if r := a.routes[strings.TrimSuffix(t.path, "/")]; r != nil && r.ops[opList] != nil && !r.raw {
+		t.route = r // lists are asked for with and without the slash
+	}
+	return t
+}
+
+// printable reports whether a path holds nothing that a person couldn't read.
+func printable(p string) bool {
+	if !utf8.ValidString(p) {
+		return false
+	}
+	for _, r := range p {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// cleaned resolves empty, "." and ".." parts of a path; dirty says whether it had any.
+func cleaned(p string) (clean string, dirty bool) {
+	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
+		return p, false
+	}
+	for part := range strings.SplitSeq(strings.Trim(p, "/"), "/") {
+		dirty = dirty || part == "" || part == "." || part == ".."
+	}
+	if !dirty && !strings.HasPrefix(p, "//") && !strings.HasSuffix(p, "//") {
+		return p, false
+	}
+	clean = path.Clean("/" + p)
+	if strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean, true
+}
+
+// operation tells what a request wants of route.
+func (r *route) operation(req *http.Request) (operation, error) {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		if r.raw || !strings.Contains(req.URL.RawQuery, "list") {
+			return opRead, nil
+		}
+		return readOrList(req.URL.Query())
+	case http.MethodPost, http.MethodPut:
+		return opUpdate, nil
+	case http.MethodDelete:
+		return opDelete, nil
+	case "LIST":
+		return opList, nil
+	case http.MethodPatch:
+		if mediaType(req) != "application/merge-patch+json" {
+			return opOther, errMergePatch
+		}
+		return opPatch, nil
+	case http.MethodOptions:
+		if !r.raw {
+			return opOther, fault.New(fault.Invalid, errUnsupported.Sentence)
+		}
+	}
+	return opOther, errNoSuchMethod
+}
+
+func readOrList(q url.Values) (operation, error) {
+	if !q.Has("list") {
+		return opRead, nil
+	}
+	list, err := strconv.ParseBool(q.Get("list"))
+	switch {
+	case err != nil:
+		return opOther, errBadQuery
+	case list:
+		return opList, nil
+	}
+	return opRead, nil
+}

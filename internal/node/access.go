@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/token"
+)
+
+// ErrDenied is the one answer to a missing, bad, expired or insufficient token.
+var ErrDenied = fault.New(fault.Denied, "permission denied")
+
+// Access says who asks for what.
+type Access struct {
+	Token      secret.Bytes // stays the caller's
+	Path       string       // as policies name it: no leading slash, no /v1/
+	Capability policy.Capability
+	Sudo       bool // the path needs sudo in addition
+}
+
+// Call is one request that was found to be allowed, inside the transaction that decided it.
+type Call struct {
+	Tx     store.Tx // in a View, writes fail
+	Token  *token.Entry
+	Tokens *token.Tokens
+
+	node  *Node
+	after []func() // what to tell the log once the transaction has committed
+}
+
+// View decides and reads in one snapshot: fn runs only if the token is live and its policies allow the access.
+func (n *Node) View(ctx context.Context, a Access, fn func(*Call) error) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		err := act.Barrier.View(ctx, func(r store.Reader) error {
+			e, err := act.tokens.Authenticate(r, a.Token.Reveal())
+			if err != nil {
+				return err
+			}
+			if e.Limited {
+				return errCountUse
+			}
+			return n.call(act, readOnly{r}, e, a, fn, nil)
+		})
+		if !errors.Is(err, errCountUse) {
+			return err
+		}
+		e, err := n.countUse(ctx, act, a)
+		if err != nil {
+			return err
+		}
+		return act.Barrier.View(ctx, func(r store.Reader) error {
+			return n.call(act, readOnly{r}, e, a, fn, nil)
+		})
+	})
+}
+
+// Update decides and writes in one transaction. fn may run more than once and must have no effects outside its Call.
+func (n *Node) Update(ctx context.Context, a Access, fn func(*Call) error) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		var after []func()
+		err := act.Barrier.Update(ctx, func(tx store.Tx) error {
+			e, err := act.tokens.Authenticate(tx, a.Token.Reveal())
+			if err != nil {
+				return err
+			}
+			if e.Limited {
+				return errCountUse
+			}
+			return n.call(act, tx, e, a, fn, &after)
+		})
+		if errors.Is(err, errCountUse) {
+			var e *token.Entry
+			if e, err = n.countUse(ctx, act, a); err != nil {
+				return err
+			}
+			err = act.Barrier.Update(ctx, func(tx store.Tx) error {
+				return n.call(act, tx, e, a, fn, &after)
+			})
+		}
+		if err != nil {
+			return err
+		}
+		for _, tell := range after {
+			tell()
+		}
+		return nil
+	})
+}
+
+// errCountUse sends a token with a limited number of uses the longer way: the use is counted in a transaction of its
+// own, so that it counts even when the request then fails.
+var errCountUse = errors.New("the token's use must be counted")
+
+func (n *Node) countUse(ctx context.Context, act *active, a Access) (e *token.Entry, err error) {
+	err = act.Barrier.Update(ctx, func(tx store.Tx) error {
+		if e, err = act.tokens.Authenticate(tx, a.Token.Reveal()); err != nil {
+			return err
+		}
+		return act.tokens.Use(tx, e)
+	})
+	return e, err
+}
+
+func (n *Node) call(act *active, tx store.Tx, e *token.Entry, a Access, fn func(*Call) error, after *[]func()) error {
+	if !a.allowed(e) {
+		return ErrDenied
+	}
+	c := &Call{Tx: tx, Token: e, Tokens: act.tokens, node: n}
+	if err := fn(c); err != nil {
+		return err
+	}
+	if after != nil {
+		*after = c.after
+	}
+	return nil
+}
+
+func (a Access) allowed(e *token.Entry) bool {
+	return policy.Decide(e.Policies, a.Path, a.Capability) &&
+		(!a.Sudo || policy.Decide(e.Policies, a.Path, policy.Sudo))
+}
+
+// Revoke kills e and everything below it, or only e when its children are to live on as orphans. An open attempt
+// that depends on a token which dies by this ends with it.
+func (c *Call) Revoke(e *token.Entry, orphanChildren bool) error {
+	if orphanChildren {
+		if err := c.Tokens.RevokeOrphan(c.Tx, e); err != nil {
+			return err
+		}
+	} else if err := c.Tokens.RevokeTree(c.Tx, e); err != nil {
+		return err
+	}
+	return c.endAttemptOf(e, orphanChildren)
+}
+
+// readOnly is the Tx of a View.
+type readOnly struct{ store.Reader }
+
+var errReadOnly = errors.New("a write inside a read-only call")
+
+func (readOnly) Put(string, []byte) error { return errReadOnly }
+func (readOnly) Delete(string) error      { return errReadOnly }

@@ -1,0 +1,156 @@
+// Package node is one server process: sealed, or holding everything that exists only while unsealed.
+//
+// It promises that sealed is the absence of a value: what needs the keys lives in one active, built whole or not at
+// all, never changed in place and closed once. It promises that every decision about authority is taken in the
+// transaction that acts on it. It keeps no state that another node would need; the store is the truth. It does not
+// know HTTP: status codes and shapes are package httpapi's.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quorate/quorate/internal/ceremony"
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/seal"
+	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/token"
+)
+
+// ErrSealed is the answer to everything that needs the keys while the node doesn't hold them, initialised or not.
+// Clients look for the sentence.
+var ErrSealed = fault.New(fault.Sealed, "Vault is sealed")
+
+// Options configures a Node. Only Store is required.
+type Options struct {
+	Store       store.Store // stays its owner's: Close does not close it
+	Logger      *slog.Logger
+	Now         func() time.Time
+	Rand        io.Reader // randomness of init; nil means crypto/rand
+	ClusterName string    // given to a new cluster; empty: one is made up
+
+	DefaultTTL    time.Duration   // of tokens without one of their own; 0 means 768 h
+	MaxTTL        time.Duration   // no token lives longer without a period; 0 means 768 h
+	Ceremony      ceremony.Limits // zero means ceremony.DefaultLimits()
+	ResultTTL     time.Duration   // how long a lost reply can be had again; 0 means 5 minutes
+	SweepInterval time.Duration   // how often what has expired is swept; 0 means 5 seconds
+}
+
+// Node is one server process over a store.
+type Node struct {
+	Options
+	unsealer *seal.Unsealer
+	// transition is held while the node turns from sealed to unsealed or back, so that two completing shares or a
+	// share and a seal can't interleave. Requests never wait for it.
+	transition sync.Mutex
+	active     atomic.Pointer[active]
+}
+
+const defaultTTL = 768 * time.Hour
+
+// New returns a sealed node over o.Store.
+func New(o Options) (*Node, error) {
+	if o.Store == nil {
+		return nil, errors.New("a node needs a store")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	setDefault(&o.DefaultTTL, defaultTTL)
+	setDefault(&o.MaxTTL, defaultTTL)
+	setDefault(&o.ResultTTL, 5*time.Minute)
+	setDefault(&o.SweepInterval, 5*time.Second)
+	if o.Ceremony == (ceremony.Limits{}) {
+		o.Ceremony = ceremony.DefaultLimits()
+	}
+	return &Node{Options: o, unsealer: seal.NewUnsealer(o.Store, o.Now)}, nil
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+// Close stops serving and wipes the keys. Unlike Seal it ends no attempt: a restart is not a decision of the
+// operator's. The store stays open.
+func (n *Node) Close() {
+	n.transition.Lock()
+	defer n.transition.Unlock()
+	n.deactivate()
+	n.unsealer.Close()
+}
+
+// Sealed reports whether the node holds no keys; an uninitialised node is sealed too.
+func (n *Node) Sealed() bool { return n.active.Load() == nil }
+
+// active is all that exists only while unsealed.
+type active struct {
+	*seal.Opened
+	tokens *token.Tokens
+
+	ctx    context.Context // ends when the node seals; every request's context ends with it
+	cancel context.CancelFunc
+	// requests is read-locked by each request and by the sweeper for as long as they use the keys.
+	requests sync.RWMutex
+	closed   bool // guarded by requests
+}
+
+// activate puts a new active in force. The caller holds transition.
+func (n *Node) activate(o *seal.Opened) {
+	a := &active{
+		Opened: o,
+		tokens: token.New(token.Config{DefaultTTL: n.DefaultTTL, MaxTTL: n.MaxTTL, Now: n.Now}),
+	}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	n.active.Store(a)
+	go n.sweepUntilClosed(a)
+}
+
+// deactivate takes the active out of force, waits for its requests and wipes its keys. The caller holds transition.
+func (n *Node) deactivate() {
+	a := n.active.Swap(nil)
+	if a == nil {
+		return
+	}
+	a.cancel()
+	a.requests.Lock()
+	defer a.requests.Unlock()
+	a.closed = true
+	if err := a.Barrier.Close(); err != nil {
+		n.Logger.Error("the keys could not be wiped", "error", err)
+	}
+}
+
+// use runs fn with the active, which stays whole until fn returns. fn's context ends when the node seals.
+func (n *Node) use(ctx context.Context, fn func(context.Context, *active) error) error {
+	a := n.active.Load()
+	if a == nil {
+		return ErrSealed
+	}
+	a.requests.RLock()
+	defer a.requests.RUnlock()
+	if a.closed {
+		return ErrSealed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	err := fn(ctx, a)
+	if err != nil && a.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return ErrSealed
+	}
+	return err
+}
