@@ -144,7 +144,7 @@ func (b *Barrier) Update(ctx context.Context, fn func(store.Tx) error) error {
 		return err
 	}
 	defer b.gate.Leave()
-	for {
+	for need := int64(0); ; {
 		var w *writer
 		err := b.inner.Update(ctx, func(raw store.Tx) error {
 			w = &writer{reader: reader{raw: raw, b: b, ring: b.ring.Load()}, tx: raw}
@@ -153,7 +153,8 @@ func (b *Barrier) Update(ctx context.Context, fn func(store.Tx) error) error {
 		if !errors.Is(err, errShort) {
 			return err
 		}
-		if err := b.reserve(ctx, w.term, w.spent); err != nil {
+		need = max(need, w.spent)
+		if err := b.reserve(ctx, w.term, need); err != nil {
 			return err
 		}
 	}

@@ -143,7 +143,7 @@ type writer struct {
 	short bool
 }
 
-// run calls fn. When the reservation ran out under it the result is errShort, whatever fn made of that.
+// run calls fn. When the reservation ran out under it the result is errShort, whatever fn says.
 func (w *writer) run(fn func(store.Tx) error) error {
 	err := fn(w)
 	if w.short {
@@ -198,7 +198,9 @@ func (w *writer) Put(key string, value []byte) error {
 	return w.tx.Put(key, sealRecord(w.term, value, w.aad))
 }
 
-// spend takes one encryption from what is reserved for the active term.
+// spend takes one encryption from what is reserved for the active term. Where nothing is left the transaction goes on
+// all the same, so that its function sees a store that works, and is undone at its end: nothing that was encrypted
+// without a reservation is ever stored.
 func (w *writer) spend() error {
 	if w.term == nil {
 		if !w.fresh {
@@ -208,12 +210,13 @@ func (w *writer) spend() error {
 		}
 		w.term = w.ring.active()
 	}
-	if w.term.left.Add(-1) < 0 {
-		w.term.left.Add(1)
-		w.short = true
-		return errShort
-	}
 	w.spent++
+	if w.term.left.Add(-1) < 0 {
+		w.short = true
+		if w.b == nil {
+			return errHuge // nobody is there to undo and repeat what Create is part of
+		}
+	}
 	return nil
 }
 

@@ -20,12 +20,14 @@ import (
 
 	"github.com/creachadair/command"
 	"golang.org/x/term"
+
+	"github.com/quorate/quorate/internal/server"
 )
 
 // Main runs one command line, given without the name of the program, and returns its exit code: 0, 1 for a local or
 // usage error, 2 when the server answered an error or nothing was found.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, serve: server.Run}
 	a.openTTY = func() (terminal, error) { return openTerminal(stdin) }
 	return a.main(context.Background(), args)
 }
@@ -35,7 +37,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	openTTY        func() (terminal, error) // fails where nobody can be asked
-	serve          serveFunc                // nil: the real server
+	serve          serveFunc
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -123,9 +125,14 @@ func (a *app) exit(err error) int {
 	return 1
 }
 
-// flagError is the text of an error from parsing flags, without the refused value: it may be a secret in the wrong place.
+// flagError is the text of an error from parsing flags, without what may be a secret in the wrong place: the refused
+// value, or a name longer than that of any flag.
 func flagError(err error) string {
+	const longest = 32
 	text := err.Error()
+	if before, name, ok := strings.Cut(text, "not defined: "); ok && len(name) > longest {
+		return before + "not defined"
+	}
 	sep := " for flag -"
 	switch {
 	case strings.HasPrefix(text, "invalid boolean value "):

@@ -114,6 +114,9 @@ func call(ctx context.Context, client *api.Client, method, path string, body []b
 		defer resp.Body.Close()
 	}
 	if err != nil {
+		if curl := (*api.OutputStringError)(nil); errors.As(err, &curl) {
+			curl.CurlString() // builds the text now: the body is wiped when we return
+		}
 		return err
 	}
 	if resp.StatusCode == http.StatusNoContent || out == nil {

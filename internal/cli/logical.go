@@ -28,7 +28,7 @@ func (a *app) readCommand() *command.C {
 		if err != nil {
 			return err
 		}
-		query, err := queryOf(args[1:])
+		query, err := queryOf(args[0], args[1:])
 		if err != nil {
 			return err
 		}
@@ -78,6 +78,9 @@ A key share as the VALUE of key= is refused where the path takes one: give key=-
 		data, err := dataOf(args[1:], a.stdin)
 		if err != nil {
 			return localf("reading the data: %w", err)
+		}
+		if takesShare(args[0]) {
+			trimShare(data)
 		}
 		client, err := a.client(&conn)
 		if err != nil {
@@ -150,7 +153,7 @@ func (a *app) deleteCommand() *command.C {
 		if err != nil {
 			return err
 		}
-		query, err := queryOf(args[1:])
+		query, err := queryOf(args[0], args[1:])
 		if err != nil {
 			return err
 		}
@@ -172,10 +175,8 @@ func nothingAt(path string) error {
 	return &failure{code: exitServer, err: fmt.Errorf("no value found at %s", cleanPath(path))}
 }
 
-// cleanPath lets people begin a path with a slash, or with the v1 of the URL.
-func cleanPath(path string) string {
-	return strings.TrimPrefix(strings.TrimLeft(path, "/"), "v1/")
-}
+// cleanPath lets people begin a path with a slash.
+func cleanPath(path string) string { return strings.TrimLeft(path, "/") }
 
 // shareTakers are the paths below sys/ that take a key share as "key".
 var shareTakers = []string{
@@ -183,10 +184,14 @@ var shareTakers = []string{
 	"generate-root-token/update", "generate-root-token/attempt",
 }
 
+func takesShare(where string) bool {
+	name, ok := strings.CutPrefix(strings.ToLower(path.Clean("/v1/"+where)), "/v1/sys/")
+	return ok && slices.Contains(shareTakers, name)
+}
+
 // refuseShare refuses a share given as an argument, in any spelling that the server would understand.
 func refuseShare(where string, pairs []string) error {
-	name, ok := strings.CutPrefix(strings.ToLower(path.Clean(cleanPath(where))), "sys/")
-	if !ok || !slices.Contains(shareTakers, name) {
+	if !takesShare(where) {
 		return nil
 	}
 	for _, pair := range pairs {
@@ -198,7 +203,19 @@ func refuseShare(where string, pairs []string) error {
 	return nil
 }
 
-func queryOf(pairs []string) (map[string][]string, error) {
+// trimShare takes off the end of line that a share from a pipe or a file has; the server takes none.
+func trimShare(data map[string]any) {
+	for k, v := range data {
+		if text, ok := v.(string); ok {
+			data[k] = strings.TrimSpace(text)
+		}
+	}
+}
+
+func queryOf(where string, pairs []string) (map[string][]string, error) {
+	if err := refuseShare(where, pairs); err != nil {
+		return nil, err
+	}
 	var query map[string][]string
 	for _, pair := range pairs {
 		key, value, ok := strings.Cut(pair, "=")
@@ -227,9 +244,6 @@ func dataOf(args []string, stdin io.Reader) (map[string]any, error) {
 		value, err := valueOf(value, stdin)
 		if err != nil {
 			return nil, err
-		}
-		if strings.EqualFold(key, "key") || strings.EqualFold(key, "nonce") {
-			value = strings.TrimRight(value, "\r\n") // a share that comes from a pipe or a file ends in one
 		}
 		switch old := data[key].(type) {
 		case nil:
@@ -276,4 +290,3 @@ func objectFrom(arg string, stdin io.Reader) (map[string]any, error) {
 	}
 	return data, nil
 }
-

@@ -100,31 +100,55 @@ func (a *app) encode(format string, v any) error {
 	return nil
 }
 
-// toYAML rewrites JSON, which is YAML already, in block style.
+// toYAML rewrites JSON in block style. The yaml module could read JSON itself, but takes some of what a JSON string may
+// hold for line breaks.
 func toYAML(b []byte) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	doc, err := yamlNode(dec)
+	if err != nil {
 		return nil, err
 	}
-	plain(&doc)
 	var buf bytes.Buffer
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(2)
-	if err := enc.Encode(&doc); err != nil {
+	if err := enc.Encode(doc); err != nil {
 		return nil, err
 	}
 	return buf.Bytes(), enc.Close()
 }
 
-// plain drops the style of JSON; strings that would read as something else are quoted again by the encoder. Empty
-// collections have no block style.
-func plain(n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode || len(n.Content) > 0 {
-		n.Style = 0
+// yamlNode reads the next value, keeping the order of keys.
+func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
+	token, err := dec.Token()
+	if err != nil {
+		return nil, err
 	}
-	for _, c := range n.Content {
-		plain(c)
+	n := &yaml.Node{}
+	switch t := token.(type) {
+	case json.Number:
+		n.Kind, n.Value = yaml.ScalarNode, t.String()
+		return n, nil
+	case json.Delim:
+		n.Kind = yaml.SequenceNode
+		if t == '{' {
+			n.Kind = yaml.MappingNode
+		}
+		for dec.More() { // keys and values alternate, as in yaml's own tree
+			child, err := yamlNode(dec)
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, child)
+		}
+		_, err := dec.Token()
+		return n, err
 	}
+	err = n.Encode(token)
+	if text, ok := token.(string); ok && n.Tag != "!!str" { // "<<" would become the merge key
+		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
+	}
+	return n, err
 }
 
 // header is the first two rows of the tables that have one.

@@ -75,8 +75,10 @@ func sealRows(s sealState) []row {
 	}
 	rows = append(rows, row{"Version", s.Version})
 	for _, r := range []row{
-		{"Commit Date", s.CommitDate}, {"Build Date", s.BuildDate}, {"Storage Type", s.StorageType},
-		{"Cluster Name", s.ClusterName}, {"Cluster ID", s.ClusterID},
+		{"Commit Date", s.CommitDate},
+		{"Storage Type", s.StorageType},
+		{"Cluster Name", s.ClusterName},
+		{"Cluster ID", s.ClusterID},
 	} {
 		if r[1] != "" {
 			rows = append(rows, r)

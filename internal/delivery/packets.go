@@ -30,7 +30,7 @@ const (
 // Bounds of what is worked on; a real key stays far below them.
 const (
 	maxSubkeys    = 32
-	maxSignatures = 128 // self-signatures: those of other people are dropped uncounted
+	maxSignatures = 64 // self-signatures: those of other people are dropped uncounted
 	minRSA        = 2048
 	maxRSA        = 8192
 )

@@ -239,6 +239,7 @@ func TestMalformedPackets(t *testing.T) {
 		"new length breaks off":        {[]byte{0xc0 | tagPublicKey, 0xff, 0, 0}, errPGPPackets},
 		"two-octet length breaks off":  {[]byte{0xc0 | tagPublicKey, 200}, errPGPPackets},
 		"length of 4 GB":               {[]byte{0xc0 | tagPublicKey, 0xff, 0xff, 0xff, 0xff, 0xff, 4}, errPGPPackets},
+		"indeterminate marker":         {append(slices.Clone(good), 0x80|tagMarker<<2|3, 0xc0|tagMarker, 0), errPGPPackets},
 		"body breaks off":              {good[:len(good)-1], errPGPPackets},
 		"ends after the key":           {key, errPGPPackets},
 		"no key":                       {userID("Ada"), errPGPPackets},

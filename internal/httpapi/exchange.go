@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -67,11 +68,7 @@ func (x *exchange) serve() {
 // finish wipes, recovers from a panic and writes the log line. Of a panic only its type and place are told: its text
 // may hold anything.
 func (x *exchange) finish() {
-	x.token.Wipe()
-	clear(x.body)
-	for _, b := range x.fields.owned {
-		clear(b)
-	}
+	x.wipe()
 	if p := recover(); p != nil {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
@@ -87,6 +84,15 @@ func (x *exchange) finish() {
 			slog.String("listener", x.listener.Name), slog.String("route", x.routeName()),
 			slog.String("operation", x.op.String()), slog.Int("status", x.status),
 			slog.Duration("took", x.Now().Sub(x.began)))
+	}
+}
+
+// wipe overwrites what the request brought and what the reply took out.
+func (x *exchange) wipe() {
+	x.token.Wipe()
+	clear(x.body)
+	for _, b := range x.fields.owned {
+		clear(b)
 	}
 }
 
@@ -139,7 +145,7 @@ func (x *exchange) answer() (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.op != opRead && x.op != opList {
+	if x.op != opRead && x.op != opList && x.route != x.unknown {
 		if err := x.decode(); err != nil {
 			return nil, err
 		}
@@ -275,7 +281,7 @@ func (x *exchange) readBody() error {
 		switch {
 		case errors.As(err, &over):
 			return x.tooLarge(limit + 1)
-		case err != nil && err.Error() == "EOF":
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return errBodyRead

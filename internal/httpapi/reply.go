@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
@@ -41,7 +40,7 @@ type envelope struct {
 
 // authBlock is a token as the one who got or renewed it sees it.
 type authBlock struct {
-	ClientToken    string            `json:"client_token"`
+	ClientToken    text              `json:"client_token"` // empty when it was found by its accessor
 	Accessor       string            `json:"accessor"`
 	Policies       []string          `json:"policies"`
 	TokenPolicies  []string          `json:"token_policies,omitempty"`
@@ -169,8 +168,3 @@ func (x *exchange) write(status int, body []byte) {
 	x.w.WriteHeader(status)
 	_, _ = x.w.Write(body)
 }
-
-// unixSeconds and seconds are how times and durations look in replies.
-func unixSeconds(t time.Time) int64 { return t.Unix() }
-
-func seconds(d time.Duration) int64 { return int64(d / time.Second) }

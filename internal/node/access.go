@@ -127,14 +127,14 @@ func (a Access) allowed(e *token.Entry) bool {
 // Revoke kills e and everything below it, or only e when its children are to live on as orphans. An open attempt
 // that depends on a token which dies by this ends with it.
 func (c *Call) Revoke(e *token.Entry, orphanChildren bool) error {
-	if orphanChildren {
-		if err := c.Tokens.RevokeOrphan(c.Tx, e); err != nil {
-			return err
-		}
-	} else if err := c.Tokens.RevokeTree(c.Tx, e); err != nil {
+	// The attempt first: once the token is dead, nothing leads from its ID to its tree any more.
+	if err := c.endAttemptOf(e, orphanChildren); err != nil {
 		return err
 	}
-	return c.endAttemptOf(e, orphanChildren)
+	if orphanChildren {
+		return c.Tokens.RevokeOrphan(c.Tx, e)
+	}
+	return c.Tokens.RevokeTree(c.Tx, e)
 }
 
 // readOnly is the Tx of a View.

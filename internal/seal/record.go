@@ -221,7 +221,7 @@ func decode(stored []byte) (*Record, error) {
 	signed, end := split(stored)
 	first, second, _ := bytes.Cut(signed, []byte{'\n'})
 	var b body
-	if err := json.Unmarshal(first, &b); err != nil {
+	if json.NewDecoder(bytes.NewReader(first)).Decode(&b) != nil { // not Unmarshal: the line break may be what is damaged
 		return nil, errUnreadable
 	}
 	var holders table
@@ -247,6 +247,9 @@ func decode(stored []byte) (*Record, error) {
 // split takes the trailer off; one that can't be read is empty, which fits no record.
 func split(stored []byte) (signed []byte, end trailer) {
 	i := bytes.LastIndexByte(stored, '\n') + 1
+	if i == 0 {
+		return stored, end
+	}
 	if json.Unmarshal(stored[i:], &end) != nil {
 		end = trailer{}
 	}

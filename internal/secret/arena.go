@@ -11,41 +11,48 @@ import (
 // safe for concurrent use.
 type Arena struct {
 	mu     sync.Mutex
-	pages  []byte
-	used   int       // bytes of pages that are taken; the place of a wiped secret is not taken again
-	held   []*memory // what Close puts out of use
+	pages  Bytes   // empty once closed
+	used   int     // bytes of pages that are taken; the place of a wiped secret is not taken again
+	held   []Bytes // what Close puts out of use
 	locked bool
 	mapped bool // pages came from the system, and not from the Go heap
 }
 
 // NewArena makes an arena for at least size bytes; whole pages are taken.
 func NewArena(size int) *Arena {
-	page := os.Getpagesize()
-	size = (max(size, 1) + page - 1) / page * page
+	size = wholePages(size)
 	pages, locked, err := mapPages(size)
 	if err != nil {
-		return &Arena{pages: make([]byte, size)}
+		return heapArena(size)
 	}
-	return &Arena{pages: pages, locked: locked, mapped: true}
+	return &Arena{pages: Own(pages), locked: locked, mapped: true}
+}
+
+// heapArena is what NewArena falls back to.
+func heapArena(size int) *Arena { return &Arena{pages: Own(make([]byte, wholePages(size)))} }
+
+func wholePages(size int) int {
+	page := os.Getpagesize()
+	return (max(size, 1) + page - 1) / page * page
 }
 
 // Hold moves b into the arena: it copies and wipes b. When there is no room, or the arena is closed, b stays as it is.
 func (a *Arena) Hold(b []byte) (Bytes, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.pages == nil {
-		return Bytes{}, errors.New("the arena is closed")
+	if a.pages.Empty() {
+		return Bytes{}, errors.New("the arena is closed: make another one")
 	}
-	if len(b) > len(a.pages)-a.used {
+	if len(b) > a.pages.Len()-a.used {
 		return Bytes{}, errors.New("the arena is full: make it larger")
 	}
 	end := a.used + len(b)
-	place := a.pages[a.used:end:end]
+	place := a.pages.Reveal()[a.used:end:end]
 	a.used = end
 	copy(place, b)
 	clear(b)
 	s := Own(place)
-	a.held = append(a.held, s.m)
+	a.held = append(a.held, s)
 	return s, nil
 }
 
@@ -61,13 +68,12 @@ func (a *Arena) Locked() bool {
 func (a *Arena) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, m := range a.held {
-		m.gone.Store(true)
-		m.b = nil
+	for _, s := range a.held {
+		(*s.m).gone.Store(true)
 	}
-	clear(a.pages)
+	a.pages.Wipe()
 	if a.mapped {
-		unmapPages(a.pages)
+		unmapPages(a.pages.Reveal())
 	}
-	a.pages, a.held, a.locked, a.mapped = nil, nil, false, false
+	a.pages, a.held, a.locked, a.mapped = Bytes{}, nil, false, false
 }

@@ -17,11 +17,11 @@ const redacted = "[redacted]"
 
 // Bytes is a secret. The zero value is empty. Copies share the same memory: wiping one wipes all.
 //
-// The bytes stand behind a pointer because package fmt can't call the methods of an unexported field: it prints what
-// is in it, and there that is an address.
+// Package fmt can't call the methods of an unexported field: it prints what is in it, and follows a pointer to a
+// struct in some of its error messages. A pointer to a pointer it prints as an address.
 type Bytes struct {
 	_ [0]func() // not comparable: == would compare addresses
-	m *memory
+	m **memory
 }
 
 // memory is what copies of a Bytes share.
@@ -31,7 +31,10 @@ type memory struct {
 }
 
 // Own takes over b: the caller must not keep or use it any more.
-func Own(b []byte) Bytes { return Bytes{m: &memory{b: b}} }
+func Own(b []byte) Bytes {
+	m := &memory{b: b}
+	return Bytes{m: &m}
+}
 
 // Copy makes a secret of a copy of b; the caller still owns, and should wipe, b.
 func Copy(b []byte) Bytes { return Own(append([]byte(nil), b...)) }
@@ -42,10 +45,11 @@ func (s Bytes) Reveal() []byte {
 	if s.m == nil {
 		return nil
 	}
-	if s.m.gone.Load() {
+	m := *s.m
+	if m.gone.Load() {
 		panic("a secret was used after its arena had been closed")
 	}
-	return s.m.b
+	return m.b
 }
 
 // Len is the number of bytes.
@@ -59,8 +63,8 @@ func (s Bytes) Equal(t Bytes) bool { return subtle.ConstantTimeCompare(s.Reveal(
 
 // Wipe overwrites the bytes with zeros. What was in a closed arena is wiped already.
 func (s Bytes) Wipe() {
-	if s.m != nil && !s.m.gone.Load() {
-		clear(s.m.b)
+	if s.m != nil && !(*s.m).gone.Load() {
+		clear((*s.m).b)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -198,7 +199,7 @@ func TestSplitRefuses(t *testing.T) {
 		{"negative threshold", key, 3, -2},
 		{"threshold over shares", key, 3, 4},
 		{"too many shares", key, 256, 3},
-		{"far too many shares", key, 1 << 40, 1 << 40},
+		{"far too many shares", key, math.MaxInt, math.MaxInt},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			shares, err := Split(noRead{t}, c.key, c.n, c.threshold)
@@ -354,10 +355,10 @@ func TestShortReads(t *testing.T) {
 	key := []byte("thirty-two bytes of a root key..")
 	want := mustSplit(t, seeded(7), key, 5, 3)
 	for name, r := range map[string]io.Reader{
-		"byte by byte":        iotest.OneByteReader(seeded(7)),
+		"byte by byte":         iotest.OneByteReader(seeded(7)),
 		"half of what's asked": iotest.HalfReader(seeded(7)),
-		"exactly enough":      io.LimitReader(seeded(7), 2*32),
-		"with the end":        iotest.DataErrReader(io.LimitReader(seeded(7), 2*32)),
+		"exactly enough":       io.LimitReader(seeded(7), 2*32),
+		"with the end":         iotest.DataErrReader(io.LimitReader(seeded(7), 2*32)),
 	} {
 		got := mustSplit(t, r, key, 5, 3)
 		if !slices.EqualFunc(got, want, bytes.Equal) {
@@ -411,6 +412,38 @@ func TestZeroCoefficients(t *testing.T) {
 	for _, share := range mustSplit(t, bytes.NewReader(make([]byte, 6)), key, 4, 3) {
 		if !bytes.Equal(share[:3], key) {
 			t.Errorf("share %d: zero coefficients were replaced", share[3])
+		}
+	}
+}
+
+// keeper remembers the memory that it filled, and fails after some bytes.
+type keeper struct {
+	left   int
+	filled [][]byte
+}
+
+func (r *keeper) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, errors.New("the random source is broken")
+	}
+	n := min(len(p), r.left)
+	r.left -= n
+	r.filled = append(r.filled, p[:n])
+	return copy(p, bytes.Repeat([]byte{0xaa}, n)), nil
+}
+
+// Coefficients are as secret as the key: they don't stay in memory.
+func TestCoefficientsAreWiped(t *testing.T) {
+	for _, left := range []int{2 * 32, 2*32 - 1} {
+		r := &keeper{left: left}
+		_, err := Split(r, make([]byte, 32), 5, 3)
+		if failed := left < 2*32; failed != (err != nil) {
+			t.Fatalf("after %d random bytes: error %v", left, err)
+		}
+		for _, p := range r.filled {
+			if !bytes.Equal(p, make([]byte, len(p))) {
+				t.Errorf("after %d random bytes: coefficients are still in memory", left)
+			}
 		}
 	}
 }

@@ -110,6 +110,9 @@ func (o *Overlay) Changes() iter.Seq2[string, []byte] {
 	}
 }
 
+// Changed reports whether there is anything in Changes.
+func (o *Overlay) Changed() bool { return len(o.writes) > 0 }
+
 // entries returns the writes that a scan has to merge, deletions included.
 func (o *Overlay) entries(prefix, after string) []Entry {
 	var own []Entry

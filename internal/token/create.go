@@ -11,9 +11,9 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
-// Limits of one token, so that its record stays small.
+// Limits of one token, so that its record stays small and a request reads few others to know whether it lives.
 const (
-	maxAncestors   = 100
+	maxAncestors   = 32
 	maxMeta        = 256      // entries
 	maxMetaSize    = 64 << 10 // bytes of keys and values together
 	maxDisplayName = 256      // bytes

@@ -138,13 +138,13 @@ func (t *Tokens) ByAccessor(r store.Reader, accessor string) (*Entry, error) {
 	if err := json.Unmarshal(values[0], &rec); err != nil {
 		return nil, fmt.Errorf("accessor record: %w", err)
 	}
-	return t.byAccessorRecord(r, rec)
+	return t.with(r, rec.Key, accessor)
 }
 
-// byAccessorRecord follows rec, which may be older than the token that has its key now.
-func (t *Tokens) byAccessorRecord(r store.Reader, rec accessorRecord) (*Entry, error) {
-	e, err := t.ByKey(r, rec.Key)
-	if err != nil || e == nil || subtle.ConstantTimeCompare([]byte(e.Accessor), []byte(rec.Accessor)) != 1 {
+// with returns the live token under key if it has this accessor: the record that led here may be older than the token.
+func (t *Tokens) with(r store.Reader, key, accessor string) (*Entry, error) {
+	e, err := t.ByKey(r, key)
+	if err != nil || e == nil || subtle.ConstantTimeCompare([]byte(e.Accessor), []byte(accessor)) != 1 {
 		return nil, err
 	}
 	return e, nil
@@ -195,9 +195,9 @@ func (t *Tokens) withLiveAncestors(r store.Reader, e *Entry) (*Entry, error) {
 		if records[i] == nil {
 			return nil, nil
 		}
-		up, err := decode(a.Key, records[i])
-		if err != nil {
-			return nil, err
+		var up life
+		if err := json.Unmarshal(records[i], &up); err != nil {
+			return nil, fmt.Errorf("token record: %w", err)
 		}
 		if up.RecordID != a.RecordID || up.expired(t.now()) {
 			return nil, nil
@@ -225,7 +225,7 @@ func (t *Tokens) Accessors(r store.Reader, after string, limit int) ([]string, e
 		if err := json.Unmarshal(entry.Value, &rec); err != nil {
 			return nil, fmt.Errorf("accessor record: %w", err)
 		}
-		e, err := t.byAccessorRecord(r, rec)
+		e, err := t.with(r, rec.Key, rec.Accessor)
 		if err != nil {
 			return nil, err
 		}

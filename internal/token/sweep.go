@@ -2,6 +2,8 @@ package token
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -49,13 +51,12 @@ func expiredPage(ctx context.Context, st store.Store, after string, now time.Tim
 			if n == sweepPage {
 				return nil
 			}
-			key := strings.TrimPrefix(entry.Key, idPrefix)
-			e, err := decode(key, entry.Value)
-			if err != nil {
-				return err
+			var token life
+			if err := json.Unmarshal(entry.Value, &token); err != nil {
+				return fmt.Errorf("token record: %w", err)
 			}
-			if e.expired(now) {
-				keys = append(keys, key)
+			if token.expired(now) {
+				keys = append(keys, strings.TrimPrefix(entry.Key, idPrefix))
 			}
 			next = entry.Key
 			n++

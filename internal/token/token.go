@@ -121,7 +121,18 @@ func (e *Entry) Remaining(now time.Time) time.Duration {
 }
 
 // expired reports whether the token's own lifetime is over.
-func (e *Entry) expired(now time.Time) bool { return !e.NeverExpires && !now.Before(e.Expires) }
+func (e *Entry) expired(now time.Time) bool {
+	return life{e.RecordID, e.NeverExpires, e.Expires}.expired(now)
+}
+
+// life is the part of an Entry that its descendants depend on.
+type life struct {
+	RecordID     string    `json:"rid"`
+	NeverExpires bool      `json:"never_expires"`
+	Expires      time.Time `json:"expires"`
+}
+
+func (l life) expired(now time.Time) bool { return !l.NeverExpires && !now.Before(l.Expires) }
 
 // child returns the links of a token that e makes.
 func (e *Entry) child() []Ancestor {

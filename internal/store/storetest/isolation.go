@@ -139,7 +139,7 @@ func testPhantom(t *testing.T, s store.Store) {
 }
 
 func testWholeTransactions(t *testing.T, s store.Store) {
-	const total, moves = 100, 60
+	const total, moves = 100, 25
 	put(t, s, "account/0", strconv.Itoa(total), "account/1", "0", "account/2", "0")
 	var writing sync.WaitGroup
 	var done atomic.Bool

@@ -1,0 +1,271 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+
+	"github.com/quorate/quorate/internal/secret"
+)
+
+// approve gives shares: one where it is said for which attempt or where it comes from a pipe, else the whole way.
+func (g *rootGeneration) approve(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 1 && g.nonce == "":
+		return localf("a share from standard input needs -nonce: the nonce of the attempt that it is for")
+	case len(args) == 1 || g.nonce != "" || g.conn.curl:
+		return g.approveOnce(ctx, args)
+	}
+	tty, err := g.terminal(&g.conn)
+	if err != nil {
+		return &failure{code: exitLocal, action: "asking for key shares", err: err, hint: "to give one share from standard input: -nonce=NONCE and - as the argument"}
+	}
+	return g.wholeWay(ctx, tty)
+}
+
+// approveOnce gives one share to the attempt of that nonce, as the stock command does.
+func (g *rootGeneration) approveOnce(ctx context.Context, args []string) error {
+	if !g.conn.curl {
+		if err := g.announce(ctx); err != nil {
+			return err
+		}
+	}
+	share, err := g.takeShare(&g.conn, args, "key share (will be hidden): ")
+	if err != nil {
+		return err
+	}
+	defer share.Wipe()
+	st, err := g.update(ctx, share)
+	if err != nil {
+		err = asking("giving the key share", err)
+		if f := (*failure)(nil); g.idle && errors.As(err, &f) && answered(err) == http.StatusBadRequest {
+			f.code = exitLocal // as when there is no attempt to give a share to
+		}
+		return err
+	}
+	if err := g.show(st); err != nil {
+		return err
+	}
+	if st.Complete && st.PGPFingerprint == "" {
+		g.say("whoever holds the OTP decodes the token with: quorate operator generate-root -decode=ENCODED")
+	}
+	return nil
+}
+
+// announce tells which attempt a share is asked for, and refuses another one than was meant.
+func (g *rootGeneration) announce(ctx context.Context) error {
+	st, err := g.readStatus(ctx)
+	switch {
+	case err != nil:
+		return asking("reading the status of the root generation", err)
+	case !st.Started:
+		// The server still knows an attempt that has just completed: whoever completed it may have lost the reply,
+		// and gets it again by the same share.
+		g.idle = true
+		g.say("no root generation is in progress: start one with -init, or give the share that completed this one to get its result again")
+	case st.Nonce != g.nonce:
+		return nonceChanged(g.nonce, st.Nonce)
+	default:
+		g.say("operation nonce: %s", st.Nonce)
+	}
+	return nil
+}
+
+// update gives a share to the attempt of g.nonce.
+func (g *rootGeneration) update(ctx context.Context, share secret.Bytes) (*rootStatus, error) {
+	body := g.shareBody(&g.conn, share, map[string]any{"nonce": g.nonce})
+	defer clear(body)
+	st := &rootStatus{}
+	return st, call(ctx, g.open, http.MethodPut, updatePath, body, st)
+}
+
+// nonceChanged stops a holder who would approve something else than they mean to.
+func nonceChanged(meant, found string) error {
+	return &failure{
+		code: exitLocal, err: fmt.Errorf("this is another attempt: you mean %s, in progress is %s", meant, found),
+		hint: "ask whoever started it what happened before you give a share; none was sent",
+	}
+}
+
+// flow is the whole way at one terminal. The attempt's nonce, g.nonce, is fixed at its beginning.
+type flow struct {
+	*rootGeneration
+	tty    terminal
+	st     *rootStatus
+	otp    []byte // of an attempt that we started; it may be needed elsewhere if another holder gives the last share
+	unsure bool   // the last share got no answer: it may have been the one that completed the attempt
+}
+
+func (g *rootGeneration) wholeWay(ctx context.Context, tty terminal) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	f := &flow{rootGeneration: g, tty: tty}
+	defer func() { clear(f.otp) }()
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	for {
+		done, err := f.step(ctx)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, io.EOF) || errors.Is(err, errNothingGiven):
+			return f.stopped()
+		case err != nil:
+			return err
+		case done:
+			return f.finish()
+		}
+	}
+}
+
+// begin joins the attempt in progress, or starts one.
+func (f *flow) begin(ctx context.Context) (err error) {
+	if f.st, err = f.readStatus(ctx); err != nil {
+		return asking("reading the status of the root generation", err)
+	}
+	if f.st.Started {
+		if len(f.pgpKey) > 0 || f.holder {
+			return localf("a root generation is in progress already: to change its recipient, cancel it first")
+		}
+		f.nonce, f.otp = f.st.Nonce, []byte(f.rootGeneration.otp)
+		f.say("a root generation is in progress: %s", f.describe())
+		f.say("operation nonce: %s (compare it with what you were told by whoever started it)", f.nonce)
+		return nil
+	}
+	body, err := f.authorised(nil, "start", f.recipient())
+	if err != nil {
+		return err
+	}
+	defer clear(body)
+	if f.st, err = f.start(ctx, body); err != nil {
+		return f.needAuthority(asking("starting the root generation", err))
+	}
+	f.nonce = f.st.Nonce
+	if f.otp = []byte(f.st.OTP); len(f.otp) == 0 {
+		f.otp = []byte(f.rootGeneration.otp)
+	}
+	f.say("root generation started: %s", f.describe())
+	f.say("operation nonce: %s", f.nonce)
+	f.say("holders elsewhere give their shares with: quorate operator generate-root -nonce=%s", f.nonce)
+	return nil
+}
+
+func (f *flow) describe() string {
+	text := fmt.Sprintf("%d of %d key shares given", f.st.Progress, f.st.Required)
+	if f.st.PGPFingerprint != "" {
+		text += ", the token will be encrypted to the OpenPGP key " + f.st.PGPFingerprint
+	}
+	return text
+}
+
+// step asks for one share and gives it. A refusal is told and is no error, as long as the attempt goes on.
+func (f *flow) step(ctx context.Context) (done bool, err error) {
+	prompt := fmt.Sprintf("key share %d of %d (will be hidden; empty to stop): ", f.st.Progress+1, f.st.Required)
+	share, err := askShare(f.tty, prompt)
+	if errors.Is(err, errNotAShare) || errors.Is(err, errLongLine) {
+		f.say("not sent: %v", err)
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	defer share.Wipe()
+	// A share that may have completed the attempt is sent again without looking: the server answers it by the nonce.
+	if !f.unsure {
+		if err := f.check(ctx); err != nil {
+			return false, err
+		}
+	}
+	st, err := f.update(ctx, share)
+	if err != nil {
+		return false, f.refused(ctx, err)
+	}
+	f.unsure = false
+	f.st = st
+	f.say("accepted: %s", f.describe())
+	return st.Complete, nil
+}
+
+// check reads the status again and refuses to go on when it is no longer the attempt that this flow began with.
+func (f *flow) check(ctx context.Context) error {
+	st, err := f.readStatus(ctx)
+	switch {
+	case err != nil:
+		return asking("reading the status of the root generation", err)
+	case !st.Started:
+		f.showOTP("if it was completed elsewhere, whoever gave the last share has the encoded token; its OTP is ")
+		return localf("the attempt %s has ended: completed by a share given elsewhere, cancelled, or expired", f.nonce)
+	case st.Nonce != f.nonce:
+		return nonceChanged(f.nonce, st.Nonce)
+	}
+	f.st = st
+	return nil
+}
+
+// refused tells why a share wasn't taken, and whether the attempt goes on.
+func (f *flow) refused(ctx context.Context, err error) error {
+	status := answered(err)
+	if status == http.StatusServiceUnavailable {
+		return asking("giving the key share", err)
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	f.unsure = status == 0 || status >= http.StatusInternalServerError
+	if f.unsure {
+		f.say("no answer to that share (%s): give the same one again, it counts once", reasons(err))
+		return nil
+	}
+	f.say("refused: %s", reasons(err))
+	if err := f.check(ctx); err != nil {
+		return err
+	}
+	f.say("the attempt goes on: %s", f.describe())
+	return nil
+}
+
+// finish prints the token, if there is an OTP to decode it with; else what the server sent.
+func (f *flow) finish() error {
+	if f.st.PGPFingerprint != "" {
+		f.say("root token generated; its owner decrypts it with: base64 -d | gpg --decrypt")
+		return f.show(f.st)
+	}
+	encoded := []byte(f.st.encoded())
+	for {
+		if len(f.otp) == 0 {
+			var err error
+			f.otp, err = f.tty.Secret("OTP of whoever started the attempt (will be hidden; empty to print the encoded token): ")
+			if err != nil || len(f.otp) == 0 {
+				f.say("root token generated; decode it with: quorate operator generate-root -decode=ENCODED")
+				return f.show(f.st)
+			}
+		}
+		token, err := decode(encoded, f.otp)
+		if err == nil {
+			f.say("root token generated")
+			return f.printToken(token)
+		}
+		f.say("not decoded: %v", err)
+		clear(f.otp)
+		f.otp = nil
+	}
+}
+
+// stopped explains how to go on, or not to.
+func (f *flow) stopped() error {
+	f.say("stopped; the attempt stays open: %s", f.describe())
+	f.say("operation nonce: %s", f.nonce)
+	f.say("to go on: quorate operator generate-root")
+	f.say("to end it: quorate operator generate-root -cancel")
+	f.showOTP("keep the OTP, without it the new token can't be decoded: ")
+	return silent(exitLocal)
+}
+
+// showOTP shows the OTP of an attempt that we started, at the terminal only.
+func (f *flow) showOTP(text string) {
+	if len(f.otp) > 0 {
+		f.tty.Show(text + string(f.otp))
+	}
+}

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestWholeWay(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), " " + share(2)}}
+	got := s.ok("operator", "generate-root")
+	want(t, "stdout", got.out, newToken)
+	want(t, "prompts", strings.Join(s.tty.prompts, "\n"),
+		"key share 1 of 2 (will be hidden; empty to stop): \nkey share 2 of 2 (will be hidden; empty to stop): ")
+	want(t, "stderr", got.err, `root generation started: 0 of 2 key shares given
+operation nonce: nonce-1
+holders elsewhere give their shares with: quorate operator generate-root -nonce=nonce-1
+accepted: 1 of 2 key shares given
+accepted: 2 of 2 key shares given
+root token generated
+`)
+	if len(s.tty.shown) > 0 {
+		t.Errorf("shown: %q", s.tty.shown)
+	}
+}
+
+func TestWholeWayAsJSON(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	want(t, "stdout", s.ok("operator", "generate-root", "-format=json").out, "{\n  \"token\": \""+newToken+"\"\n}\n")
+}
+
+// Promise 3: a bad share costs nothing, here neither.
+func TestWholeWayRefusals(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{canary, "not a share!", share(1), share(1), strings.Repeat("a", maxLine+1), share(2)}}
+	got := s.ok("operator", "generate-root")
+	want(t, "stdout", got.out, newToken)
+	hides(t, got.out, got.err)
+	for _, text := range []string{
+		"refused: the share for slot 1 is not valid\nthe attempt goes on: 0 of 2 key shares given\n",
+		"not sent: that is not a key share",
+		"refused: given key has already been provided during this generation operation\nthe attempt goes on: 1 of 2 key shares given\n",
+		"not sent: the line is too long",
+	} {
+		if !strings.Contains(got.err, text) {
+			t.Errorf("no %q in\n%s", text, got.err)
+		}
+	}
+}
+
+func TestWholeWayStopped(t *testing.T) {
+	for _, answer := range []string{"", "^C", "^D"} {
+		s := newRootServer(t)
+		s.tty = &fakeTTY{answers: []string{share(1), answer}}
+		got := s.fails(exitLocal, []string{
+			"stopped; the attempt stays open: 1 of 2 key shares given", "operation nonce: nonce-1",
+			"to go on: quorate operator generate-root\n", "to end it: quorate operator generate-root -cancel",
+		}, "operator", "generate-root")
+		want(t, "stdout", got.out, "")
+		if strings.Contains(got.err, serverOTP) {
+			t.Error("the OTP is on standard error, which may be a file")
+		}
+		want(t, "shown", strings.Join(s.tty.shown, "\n"), "keep the OTP, without it the new token can't be decoded: "+serverOTP)
+
+		// And on again, here or elsewhere: with the OTP when asked.
+		s.tty = &fakeTTY{answers: []string{share(2), "wrong" + serverOTP[5:], serverOTP}}
+		got = s.ok("operator", "generate-root")
+		want(t, "stdout", got.out, newToken)
+		if !strings.Contains(got.err, "a root generation is in progress: 1 of 2 key shares given\noperation nonce: nonce-1 (compare it") ||
+			!strings.Contains(got.err, "not decoded: ") {
+			t.Errorf("%s", got.err)
+		}
+	}
+}
+
+// A signal while a request is under way, or while a prompt is answered, stops the same way.
+func TestWholeWayInterrupted(t *testing.T) {
+	s := newRootServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.ctx = ctx
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	s.tty.before = func(string) {
+		if len(s.tty.prompts) == 2 {
+			cancel()
+		}
+	}
+	got := s.fails(exitLocal, []string{"stopped; the attempt stays open: 1 of 2 key shares given"}, "operator", "generate-root")
+	if got.out != "" || len(s.given) != 1 || len(s.tty.shown) != 1 {
+		t.Errorf("%+v, given %v, shown %q", got, s.given, s.tty.shown)
+	}
+}
+
+func TestWholeWayWithoutOTP(t *testing.T) {
+	s := newRootServer(t)
+	s.ok("operator", "generate-root", "-init")
+	s.tty = &fakeTTY{answers: []string{share(1), share(2), ""}}
+	got := s.ok("operator", "generate-root")
+	if !strings.Contains(got.out, "Encoded Token    "+xor(newToken, serverOTP)+"\n") || !strings.Contains(got.err, "-decode=ENCODED") {
+		t.Errorf("%+v", got)
+	}
+	s.result = nil
+	s.ok("operator", "generate-root", "-init")
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	want(t, "with -otp", s.ok("operator", "generate-root", "-otp="+serverOTP).out, newToken)
+}
+
+func TestWholeWayOwnOTP(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	want(t, "stdout", s.ok("operator", "generate-root", "-otp="+strings.Repeat("k", 24)).out, newToken)
+}
+
+func TestWholeWayPGP(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	key := write(t, "key", string(pgpPublic))
+	got := s.ok("operator", "generate-root", "-pgp-key="+key)
+	if !strings.Contains(got.out, "PGP Fingerprint    abcd\nEncoded Token      UEdQ\n") || !strings.Contains(got.err, "gpg --decrypt") ||
+		!strings.Contains(got.err, "the token will be encrypted to the OpenPGP key abcd") {
+		t.Errorf("%+v", got)
+	}
+	s.ok("operator", "generate-root", "-init")
+	s.fails(exitLocal, []string{"to change its recipient, cancel it first"}, "operator", "generate-root", "-pgp-key="+key)
+}
+
+func TestWholeWayByHolder(t *testing.T) {
+	s := newRootServer(t)
+	s.refuseStart = true
+	s.tty = &fakeTTY{answers: []string{share(1), share(1), share(2)}}
+	s.fails(exitServer, []string{"add -holder"}, "operator", "generate-root")
+	want(t, "stdout", s.ok("operator", "generate-root", "-holder").out, newToken)
+	want(t, "first prompt", s.tty.prompts[0], "key share of a holder, to start with (will be hidden): ")
+}
+
+// T10, T09: the attempt is replaced by another one between two prompts.
+func TestNonceChanges(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	s.tty.before = func(string) {
+		if len(s.tty.prompts) == 2 {
+			s.end()
+			s.nonce = "nonce-of-a-stranger"
+		}
+	}
+	got := s.fails(exitLocal, []string{"you mean nonce-1, in progress is nonce-of-a-stranger", "none was sent"}, "operator", "generate-root")
+	want(t, "stdout", got.out, "")
+	if last := s.last(); last.method != "GET" || len(s.given) > 0 {
+		t.Errorf("the share was sent: %v", last)
+	}
+}
+
+func TestAttemptEndsElsewhere(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	s.tty.before = func(string) {
+		if len(s.tty.prompts) == 2 {
+			s.end()
+		}
+	}
+	s.fails(exitLocal, []string{"the attempt nonce-1 has ended"}, "operator", "generate-root")
+	want(t, "shown", strings.Join(s.tty.shown, ""), "if it was completed elsewhere, whoever gave the last share has the encoded token; its OTP is "+serverOTP)
+	if last := s.last(); last.method != "GET" {
+		t.Errorf("the share was sent: %v", last)
+	}
+}
+
+func TestProgressElsewhere(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1)}}
+	s.tty.before = func(string) { s.given = append(s.given, "02") }
+	want(t, "stdout", s.ok("operator", "generate-root").out, newToken)
+}
+
+// T33 in one terminal: the reply that carried the token is lost, the same share brings it back.
+func TestWholeWayLostReply(t *testing.T) {
+	for _, lost := range []int{1, 2} { // the reply to the first approval, or to both
+		s := newRootServer(t)
+		s.drop = lost
+		s.tty = &fakeTTY{answers: []string{share(1), share(1), share(2), share(2)}}
+		got := s.ok("operator", "generate-root")
+		want(t, "stdout", got.out, newToken)
+		if strings.Count(got.err, "no answer to that share") != lost {
+			t.Errorf("%s", got.err)
+		}
+	}
+}
+
+func TestWholeWaySealed(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	s.answers["PUT "+updatePath] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "Vault is sealed") }
+	s.fails(exitServer, []string{"Code: 503", "hint: unseal it first"}, "operator", "generate-root")
+	s.answers["GET "+attemptPath] = s.answers["PUT "+updatePath]
+	s.fails(exitServer, []string{"reading the status of the root generation", "hint: unseal it first"}, "operator", "generate-root")
+	if len(s.tty.prompts) != 1 {
+		t.Errorf("asked %q", s.tty.prompts)
+	}
+}
+
+func TestWholeWayLimited(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(1), share(2)}}
+	update, first := s.answers["PUT "+updatePath], true
+	s.answers["PUT "+updatePath] = func(w http.ResponseWriter, r *http.Request) {
+		if first {
+			first = false
+			refuse(w, 429, "too many requests")
+			return
+		}
+		update(w, r)
+	}
+	got := s.ok("operator", "generate-root")
+	if got.out != newToken || !strings.Contains(got.err, "refused: too many requests\nthe attempt goes on") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/creachadair/command"
+)
+
+// unreleased is the version of a program built from no released module; clients parse versions, so it is one.
+const unreleased = "0.0.0-dev"
+
+const module = "github.com/quorate/quorate"
+
+// version is what the Go toolchain recorded about this program.
+type version struct {
+	Version    string `json:"version"`
+	Revision   string `json:"revision,omitempty"`
+	CommitDate string `json:"commit_date,omitempty"`
+	Modified   bool   `json:"modified,omitempty"`
+	Go         string `json:"go"`
+}
+
+func readVersion() version {
+	v := version{Version: unreleased}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Go = info.GoVersion
+	if m := info.Main; strings.HasPrefix(m.Version, "v") && m.Path == module {
+		v.Version = strings.TrimPrefix(m.Version, "v")
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Revision = s.Value
+		case "vcs.time":
+			v.CommitDate = s.Value
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
+		}
+	}
+	return v
+}
+
+func (a *app) versionCommand() *command.C {
+	var out output
+	c := &command.C{Name: "version", Usage: "[flags]", Help: "Show the version of this program."}
+	out.flags(&c.Flags)
+	c.Run = func(env *command.Env) error {
+		if _, err := positional(env, 0, 0); err != nil {
+			return err
+		}
+		format, err := out.format.resolve()
+		if err != nil {
+			return err
+		}
+		return a.printVersion(format)
+	}
+	return c
+}
+
+func (a *app) printVersion(format string) error {
+	v := readVersion()
+	if format != "table" {
+		return a.encode(format, v)
+	}
+	fmt.Fprintf(a.stdout, "Quorate %s", v.Version)
+	if v.Revision != "" {
+		fmt.Fprintf(a.stdout, " (%.12s, %s)", v.Revision, v.CommitDate)
+	}
+	fmt.Fprintln(a.stdout)
+	return nil
+}

@@ -1,0 +1,230 @@
+package httpapi
+
+import (
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/holder"
+	"github.com/quorate/quorate/internal/node"
+	"github.com/quorate/quorate/internal/secret"
+)
+
+var (
+	errRecovery = fault.New(fault.Invalid, "parameters recovery_shares, recovery_threshold, recovery_pgp_keys not applicable to seal type shamir: leave them out")
+	errNoKey    = fault.New(fault.Invalid, "'key' must be specified in request body as JSON, or 'reset' set to true")
+)
+
+// text sends bytes as a JSON string, hexText and base64 as their encoding: secrets in a reply don't become Go strings.
+type (
+	text    []byte
+	hexText []byte
+)
+
+func (t text) MarshalText() ([]byte, error)    { return t, nil }
+func (h hexText) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
+func initStatus(x *exchange) (*reply, error) {
+	done, err := x.Node.Initialized(x.r.Context())
+	return &reply{raw: struct {
+		Initialized bool `json:"initialized"`
+	}{done}}, err
+}
+
+// initReply is the one time that the shares are seen. Byte slices are base64 in JSON, which is what KeysBase64 wants.
+type initReply struct {
+	Keys       []hexText `json:"keys"`
+	KeysBase64 [][]byte  `json:"keys_base64"`
+	RootToken  text      `json:"root_token"`
+}
+
+func initialize(x *exchange) (*reply, error) {
+	f := &x.fields
+	req := node.InitRequest{
+		Shares: f.integer("secret_shares"), Threshold: f.integer("secret_threshold"),
+		PGPKeys: f.texts("pgp_keys"), RootTokenPGPKey: f.text("root_token_pgp_key"),
+		Replace: f.flag("replace", false), Local: x.client.local,
+	}
+	recovery := f.integer("recovery_shares") != 0 || f.integer("recovery_threshold") != 0 || len(f.texts("recovery_pgp_keys")) > 0
+	switch {
+	case f.err != nil:
+		return nil, f.err
+	case recovery:
+		return nil, errRecovery
+	}
+	res, err := x.Node.Init(x.r.Context(), req)
+	if err != nil {
+		return nil, err
+	}
+	f.owned = append(append(f.owned, res.Keys...), res.RootToken.Reveal())
+	rep := initReply{Keys: []hexText{}, KeysBase64: res.Keys, RootToken: res.RootToken.Reveal()}
+	for _, key := range res.Keys {
+		rep.Keys = append(rep.Keys, key)
+	}
+	return &reply{raw: rep}, nil
+}
+
+// sealState is the reply of seal-status and unseal (http-api.md 2.2).
+type sealState struct {
+	Type         string `json:"type"`
+	Initialized  bool   `json:"initialized"`
+	Sealed       bool   `json:"sealed"`
+	Threshold    int    `json:"t"`
+	Shares       int    `json:"n"`
+	Progress     int    `json:"progress"`
+	Nonce        string `json:"nonce"`
+	Version      string `json:"version"`
+	BuildDate    string `json:"build_date"`
+	CommitDate   string `json:"commit_date"`
+	Migration    bool   `json:"migration"`
+	ClusterName  string `json:"cluster_name,omitempty"`
+	ClusterID    string `json:"cluster_id,omitempty"`
+	RecoverySeal bool   `json:"recovery_seal"`
+	StorageType  string `json:"storage_type"`
+}
+
+func (x *exchange) sealState(st node.SealStatus, err error) (*reply, error) {
+	return &reply{raw: sealState{
+		Type: "shamir", Initialized: st.Initialized, Sealed: st.Sealed, Threshold: st.Threshold, Shares: st.Shares,
+		Progress: st.Progress, Nonce: st.Nonce, Version: x.Version, BuildDate: x.CommitDate, CommitDate: x.CommitDate,
+		ClusterName: st.ClusterName, ClusterID: st.ClusterID, StorageType: x.StorageType,
+	}}, err
+}
+
+func sealStatus(x *exchange) (*reply, error) { return x.sealState(x.Node.SealStatus(x.r.Context())) }
+
+func unseal(x *exchange) (*reply, error) {
+	key, reset := x.fields.text("key"), x.fields.flag("reset", false)
+	switch {
+	case x.fields.err != nil:
+		return nil, x.fields.err
+	case len(key) == 0 && !reset:
+		return nil, errNoKey
+	}
+	share, err := optionalShare(key)
+	if err != nil {
+		return nil, err
+	}
+	if reset {
+		return x.sealState(x.Node.ResetUnseal(x.r.Context(), share, x.client.local))
+	}
+	return x.sealState(x.Node.Unseal(x.r.Context(), share, x.client.local))
+}
+
+// optionalShare reads a share where one may be given. Who gets it wipes it.
+func optionalShare(key []byte) (secret.Bytes, error) {
+	if len(key) == 0 {
+		return secret.Bytes{}, nil
+	}
+	return holder.ParseShare(key)
+}
+
+func seal(x *exchange) (*reply, error) {
+	return &reply{}, x.Node.Seal(x.r.Context(), x.access())
+}
+
+// leaderReply says that there is none to be, in the words of both products.
+type leaderReply struct {
+	HAEnabled                bool      `json:"ha_enabled"`
+	IsSelf                   bool      `json:"is_self"`
+	ActiveTime               time.Time `json:"active_time"`
+	LeaderAddress            string    `json:"leader_address"`
+	LeaderClusterAddress     string    `json:"leader_cluster_address"`
+	PerformanceStandby       bool      `json:"performance_standby"`
+	PerformanceStandbyLastRW int       `json:"performance_standby_last_remote_wal"`
+}
+
+func leader(*exchange) (*reply, error) { return &reply{raw: leaderReply{}}, nil }
+
+// healthReply is http-api.md 2.5.
+type healthReply struct {
+	Initialized        bool   `json:"initialized"`
+	Sealed             bool   `json:"sealed"`
+	Standby            bool   `json:"standby"`
+	PerformanceStandby bool   `json:"performance_standby"`
+	ReplicationPerf    string `json:"replication_performance_mode"`
+	ReplicationDR      string `json:"replication_dr_mode"`
+	ServerTime         int64  `json:"server_time_utc"`
+	Version            string `json:"version"`
+	Enterprise         bool   `json:"enterprise"`
+	ClusterName        string `json:"cluster_name,omitempty"`
+	ClusterID          string `json:"cluster_id,omitempty"`
+}
+
+func health(x *exchange) (*reply, error) {
+	codes, err := healthCodes(x.r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	st, err := x.Node.SealStatus(x.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	rep := healthReply{
+		Initialized: st.Initialized, Sealed: st.Sealed, Standby: st.Sealed,
+		ReplicationPerf: "disabled", ReplicationDR: "disabled", ServerTime: x.Now().Unix(), Version: x.Version,
+		ClusterName: st.ClusterName, ClusterID: st.ClusterID,
+	}
+	code := codes["activecode"]
+	if st.Sealed {
+		rep.ReplicationPerf, rep.ReplicationDR = "unknown", "unknown"
+		code = codes["sealedcode"]
+	}
+	if !st.Initialized {
+		code = codes["uninitcode"]
+	}
+	return &reply{status: code, raw: rep}, nil
+}
+
+// healthCodes reads which status each state is to have. Those of states that this server is never in are checked all
+// the same, so that a mistake in them doesn't wait for another server.
+func healthCodes(q url.Values) (map[string]int, error) {
+	codes := map[string]int{
+		"activecode": http.StatusOK, "sealedcode": http.StatusServiceUnavailable, "uninitcode": http.StatusNotImplemented,
+		"standbycode": 0, "drsecondarycode": 0, "performancestandbycode": 0, "haunhealthycode": 0, "removedcode": 0,
+	}
+	for name := range codes {
+		if !q.Has(name) {
+			continue
+		}
+		code, err := strconv.Atoi(q.Get(name))
+		if err != nil || code < 200 || code > 599 {
+			return nil, errBadQuery
+		}
+		codes[name] = code
+	}
+	for _, name := range []string{"standbyok", "perfstandbyok"} {
+		if v := q.Get(name); v != "" {
+			if _, err := strconv.ParseBool(v); err != nil {
+				return nil, errBadQuery
+			}
+		}
+	}
+	return codes, nil
+}
+
+// keyState is the data of key-status.
+type keyState struct {
+	Term        uint32 `json:"term"`
+	InstallTime string `json:"install_time"`
+	Encryptions uint64 `json:"encryptions"`
+}
+
+func keyStatus(x *exchange) (*reply, error) {
+	st, err := x.Node.KeyStatus(x.r.Context(), x.access())
+	if err != nil {
+		return nil, err
+	}
+	data := keyState{Term: st.Term, InstallTime: rfc3339(st.Installed), Encryptions: st.Encryptions}
+	return &reply{data: data, inject: func(e envelope) any {
+		return struct {
+			keyState
+			envelope
+		}{data, e}
+	}}, nil
+}
+
+func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

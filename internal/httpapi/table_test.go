@@ -1,0 +1,160 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+)
+
+// verbs are the methods by which each operation is asked for.
+var verbs = map[operation]string{opRead: "GET", opUpdate: "PUT", opDelete: "DELETE", opList: "LIST", opPatch: "PATCH"}
+
+var allOps = []operation{opRead, opUpdate, opDelete, opList, opPatch}
+
+func mergePatch(r *http.Request) {
+	if r.Method == http.MethodPatch {
+		r.Header.Set("Content-Type", "application/merge-patch+json")
+	}
+}
+
+// credentials of every kind, made on a fresh server; the order is that of what they are worth.
+func credentials(s *server) (names []string, tokens map[string]string) {
+	s.t.Helper()
+	expired, _ := s.newToken(`{"policies":["root"],"ttl":"1m"}`)
+	s.clock.step(time.Minute)
+	parent, _ := s.newToken(`{"policies":["root"],"ttl":"1h"}`)
+	child, _ := s.newToken(`{"policies":["root"],"ttl":"30m"}`, parent)
+	s.do("PUT", "auth/token/revoke", `{"token":"`+parent+`"}`, withToken(s.root)).want(204)
+	limited, accessor := s.newToken(`{"policies":["default"]}`)
+	names = []string{"none", "junk", "accessor", "expired", "child of a revoked one", "default only", "root"}
+	return names, map[string]string{
+		"none": "", "junk": "junk-junk-junk-junk-junk", "accessor": accessor, "expired": expired, "child of a revoked one": child,
+		"default only": limited, "root": s.root,
+	}
+}
+
+// mayByDefault is what the default policy grants on the routes there are.
+func mayByDefault(r *route, op operation) bool {
+	switch r.path {
+	case "auth/token/lookup-self":
+		return op == opRead
+	case "auth/token/renew-self", "auth/token/revoke-self":
+		return op == opUpdate
+	}
+	return false
+}
+
+// T62: every route and operation with every kind of credential, from another machine. What the table says is what
+// holds; an operation that isn't in it is refused in one way, whoever asks.
+func TestEveryRouteWithEveryCredential(t *testing.T) {
+	routes := allRoutes()
+	for i := range routes {
+		r := &routes[i]
+		for _, op := range allOps {
+			s := ready(t, 1, 1)
+			names, tokens := credentials(s)
+			codes := map[string]int{}
+			for _, name := range names {
+				if r.authority == byCeremony && op == opDelete && r.ops[op] != nil {
+					s.do("PUT", attempt, "") // something to end; refused when it is still there
+				}
+				got := s.do(verbs[op], r.path, "{}", withToken(tokens[name]), stranger, mergePatch)
+				codes[name] = got.code
+				if got.code == 403 && r.authority == byToken {
+					got.wantErrors(403, "permission denied")
+				}
+				if got.code >= 500 {
+					t.Errorf("%s %s with %s: %d %s", verbs[op], r.path, name, got.code, got.text)
+				}
+			}
+			for _, name := range names {
+				if want, ok := expected(r, op, name); ok && codes[name] != want || !ok && codes[name] == 403 {
+					t.Errorf("%s %s with %s: %d, want %d (%v)", verbs[op], r.path, name, codes[name], want, ok)
+				}
+				if r.authority == byNone && codes[name] != codes["none"] {
+					t.Errorf("%s %s with %s: %d, but %d without", verbs[op], r.path, name, codes[name], codes["none"])
+				}
+			}
+		}
+	}
+}
+
+// expected is the status of a request, or false if it only must not be 403.
+func expected(r *route, op operation, credential string) (int, bool) {
+	worthless := credential != "root" && credential != "default only"
+	there := r.ops[op] != nil
+	switch {
+	case !there && (r.raw || r.authority != byToken):
+		return 405, true
+	case r.authority == byToken && (worthless || credential == "default only" && !mayByDefault(r, op)):
+		return 403, true
+	case !there:
+		return 405, true
+	case r.authority == byCeremony && (op == opUpdate || op == opDelete) && hasStart(r):
+		// In the oldest family the token is data, even root's.
+		if credential != "root" || r.path == attemptOne {
+			return 403, true
+		}
+	}
+	return 0, false
+}
+
+func hasStart(r *route) bool { return r.ops[opDelete] != nil }
+
+// Every route that needs the keys says that they are missing, before it looks at anything else, whatever is sent.
+func TestEveryRouteWhileSealed(t *testing.T) {
+	works := []string{"sys/init", "sys/seal-status", "sys/unseal", "sys/health", "sys/leader", "sys/seal", "sys/step-down"}
+	for _, initialised := range []bool{false, true} {
+		s := newServer(t)
+		if initialised {
+			s.init(3, 2)
+		}
+		for path, r := range s.api.routes {
+			for _, op := range allOps {
+				got := s.do(verbs[op], path, `{"key":`, withToken("junk"), stranger, mergePatch)
+				if r.sealed != slices.Contains(works, path) {
+					t.Errorf("%s: works while sealed: %v", path, r.sealed)
+				}
+				if !r.sealed {
+					got.wantErrors(503, "Vault is sealed")
+				} else if got.code == 503 && path != "sys/health" {
+					t.Errorf("%s %s: %d %s", verbs[op], path, got.code, got.text)
+				}
+			}
+		}
+		if !s.node.Sealed() {
+			t.Fatal("unsealed by nobody")
+		}
+	}
+}
+
+// Every operation answers with the same, by each of the methods that mean it.
+func TestPostIsPut(t *testing.T) {
+	a, b := ready(t, 1, 1), ready(t, 1, 1)
+	for _, r := range allRoutes() {
+		if r.ops[opUpdate] == nil || r.path == "sys/seal" {
+			continue
+		}
+		put := a.do("PUT", r.path, "{}", withToken(a.root))
+		post := b.do("POST", r.path, "{}", withToken(b.root))
+		if put.code != post.code {
+			t.Errorf("%s: PUT %d %s, POST %d %s", r.path, put.code, put.text, post.code, post.text)
+		}
+		if r.path == "auth/token/revoke-self" { // root is gone
+			a, b = ready(t, 1, 1), ready(t, 1, 1)
+		}
+	}
+}
+
+// HEAD is GET without a body.
+func TestHead(t *testing.T) {
+	s := ready(t, 1, 1)
+	for _, r := range allRoutes() {
+		get, head := s.do("GET", r.path, "", withToken(s.root)), s.do("HEAD", r.path, "", withToken(s.root))
+		if get.code != head.code {
+			t.Errorf("%s: %s", r.path, fmt.Sprint(get.code, head.code))
+		}
+	}
+}

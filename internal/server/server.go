@@ -1,0 +1,301 @@
+// Package server turns a configuration into a running server: it opens the store, starts a node over it, serves the
+// wire on every listener, and takes everything down again in the opposite order.
+//
+// It promises that a connection costs only its client: places are limited in all and per client, nothing may be sent
+// slowly for ever, and no error of one connection ends a listener. It promises that a request which has begun is
+// answered before the server stops, unless it takes longer than the time for that. It does not promise that a flood
+// from more addresses than there are places leaves room for anybody, and it takes no decision about requests.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/quorate/quorate/internal/ceremony"
+	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/httpapi"
+	"github.com/quorate/quorate/internal/node"
+	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/bolt"
+	"github.com/quorate/quorate/internal/store/inmem"
+)
+
+// dataFile is the name of the data file in the folder that the configuration names.
+const dataFile = "quorate.db"
+
+// shutdownTimeout is how long requests that have begun may take to end once the server is told to stop. Supervisors
+// kill after 30 seconds or more.
+const shutdownTimeout = 20 * time.Second
+
+// Options is what a server is told besides its configuration. The zero value runs silently.
+type Options struct {
+	Stdout io.Writer // what a development server was made with, secrets included
+	Stderr io.Writer // the log, and what to do next
+
+	Version    string // of the program
+	CommitDate string // RFC 3339, or empty
+
+	// Dev makes a server to play with: initialised and unsealed from the start. Its storage must be in memory.
+	Dev *DevOptions
+	// Reload reads the configuration anew, as it was read for Run. Nil: on SIGHUP only the certificates are.
+	Reload func() (*config.Config, error)
+	// Ready is called once when every listener serves, with their addresses in the order of the configuration.
+	Ready func(addrs []net.Addr)
+}
+
+// Run serves until ctx ends or SIGINT or SIGTERM arrives, and then stops in order; a second signal kills. SIGHUP reloads
+// certificates and the log level. The error is written for the operator who started the server.
+func Run(ctx context.Context, cfg *config.Config, o Options) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	return run(ctx, cfg, o, hangup)
+}
+
+// server is one run. Its fields are set by the steps, in their order.
+type server struct {
+	Options
+	cfg    *config.Config
+	level  *slog.LevelVar
+	log    *slog.Logger
+	store  store.Store
+	node   *node.Node
+	fronts []*front
+	failed chan error // why a front stopped serving
+	// closers take down what the steps put up; the last comes first.
+	closers []func(context.Context) error
+}
+
+func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Signal) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	if o.Stderr == nil {
+		o.Stderr = io.Discard
+	}
+	s := &server{Options: o, cfg: cfg, level: new(slog.LevelVar), failed: make(chan error, len(cfg.Listeners))}
+	defer func() { err = errors.Join(err, s.close()) }()
+	for _, step := range []func(context.Context) error{
+		s.startLog, s.hardenProcess, s.openStore, s.openNode, s.openFronts, s.writePIDFile, s.startDev, s.serve, s.welcome, s.tellReady,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return s.wait(ctx, hangup)
+}
+
+func (s *server) startLog(context.Context) error {
+	s.level.Set(s.cfg.LogLevel)
+	s.log = newLogger(s.Stderr, s.cfg.LogFormat, s.level)
+	for _, w := range s.cfg.Warnings {
+		s.log.Warn(w)
+	}
+	return nil
+}
+
+// hardenProcess keeps the memory of the process from other processes and from the disk, as far as the system lets it.
+func (s *server) hardenProcess(context.Context) error {
+	if err := secret.DisableCoreDumps(); err != nil {
+		s.log.Warn("keys in memory could end up in a core dump: look at the limits of this process", "error", err)
+	}
+	return nil
+}
+
+func (s *server) openStore(context.Context) error {
+	if s.Dev != nil && s.cfg.Storage.Type != config.StorageInmem {
+		return errors.New("a development server prints its keys and would leave them to everything that is stored later: use storage \"inmem\" {}")
+	}
+	if s.cfg.Storage.Type == config.StorageInmem {
+		s.store = inmem.New()
+	} else {
+		if err := bolt.CheckDir(s.cfg.Storage.Path); err != nil {
+			return err
+		}
+		st, err := bolt.Open(filepath.Join(s.cfg.Storage.Path, dataFile), bolt.Options{Logger: s.log})
+		if err != nil {
+			return err
+		}
+		s.store = st
+	}
+	s.onClose(func(context.Context) error { return s.store.Close() })
+	return nil
+}
+
+func (s *server) openNode(context.Context) error {
+	n, err := node.New(node.Options{
+		Store:       s.store,
+		Logger:      s.log,
+		ClusterName: s.cfg.ClusterName,
+		DefaultTTL:  s.cfg.DefaultLeaseTTL,
+		MaxTTL:      s.cfg.MaxLeaseTTL,
+		Ceremony: ceremony.Limits{
+			Unapproved: s.cfg.Ceremony.UnapprovedTimeout,
+			Idle:       s.cfg.Ceremony.IdleTimeout,
+			Total:      s.cfg.Ceremony.TotalTimeout,
+		},
+		ResultTTL: s.cfg.Ceremony.ResultTTL,
+	})
+	if err != nil {
+		return err
+	}
+	s.node = n
+	s.onClose(func(context.Context) error {
+		n.Close()
+		return nil
+	})
+	return nil
+}
+
+// openFronts binds every listener, so that an address in use or a bad certificate is found before anything else.
+func (s *server) openFronts(context.Context) error {
+	s.onClose(s.closeFronts)
+	api := httpapi.New(httpapi.Options{
+		Node:        s.node,
+		Logger:      s.log,
+		Version:     s.Version,
+		CommitDate:  s.CommitDate,
+		StorageType: s.cfg.Storage.Type,
+	})
+	for _, l := range s.cfg.Listeners {
+		f, err := openFront(l, api.Handler(wireListener(l, s.cfg.APIAddrLoopback())), s.log)
+		if err != nil {
+			return err
+		}
+		s.fronts = append(s.fronts, f)
+	}
+	return nil
+}
+
+// wireListener is what the wire must know of a listener.
+func wireListener(l config.Listener, apiAddrLoopback bool) httpapi.Listener {
+	return httpapi.Listener{
+		Name:               l.Type + " " + l.Address,
+		Unix:               l.Type == config.Unix,
+		Ceremonies:         l.Ceremonies,
+		LocalAuthority:     l.LocalAuthority,
+		APIAddrLoopback:    apiAddrLoopback,
+		TrustedProxies:     l.TrustedProxies,
+		MaxRequestSize:     l.MaxRequestSize,
+		MaxRequestDuration: l.MaxRequestDuration,
+	}
+}
+
+func (s *server) serve(context.Context) error {
+	for _, f := range s.fronts {
+		f.serve(s.failed)
+		s.log.Info("listening", "url", f.url(), "tls", f.cfg.TLS(), "ceremonies", f.cfg.Ceremonies)
+	}
+	return nil
+}
+
+func (s *server) tellReady(context.Context) error {
+	if s.Ready == nil {
+		return nil
+	}
+	var addrs []net.Addr
+	for _, f := range s.fronts {
+		addrs = append(addrs, f.places.Addr())
+	}
+	s.Ready(addrs)
+	return nil
+}
+
+// wait serves until it is told to stop or can't serve any more.
+func (s *server) wait(ctx context.Context, hangup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			s.log.Info("stopping: requests that have begun are answered first")
+			return nil
+		case err := <-s.failed:
+			return err
+		case <-hangup:
+			s.reload()
+		}
+	}
+}
+
+// reload takes over certificates and the log level. What can't be loaded stays as it was.
+func (s *server) reload() {
+	fresh := s.cfg
+	if s.Reload != nil {
+		var err error
+		if fresh, err = s.Reload(); err != nil {
+			s.log.Error("reload: the configuration has an error, and everything stays as it was", "error", err)
+			return
+		}
+	}
+	s.level.Set(fresh.LogLevel)
+	for _, f := range s.fronts {
+		if err := f.reload(fresh); err != nil {
+			s.log.Error("reload: the certificate stays as it was", "listener", f.cfg.Address, "error", err)
+		} else if f.cfg.TLS() {
+			s.log.Info("reload: certificate loaded", "listener", f.cfg.Address)
+		}
+	}
+	s.log.Info("reloaded: the log level and certificates; other settings take effect at the next start")
+}
+
+func (s *server) onClose(fn func(context.Context) error) { s.closers = append(s.closers, fn) }
+
+func (s *server) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i](ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *server) closeFronts(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, f := range s.fronts {
+		wg.Go(func() {
+			if err := f.close(ctx); err != nil {
+				s.log.Warn("not every request ended in time", "listener", f.cfg.Address, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// Check finds what a start would find, as far as it can be known without starting: certificates and the data folder.
+func Check(cfg *config.Config) error {
+	errs := []error{cfg.Validate()}
+	for _, l := range cfg.Listeners {
+		if l.TLS() {
+			_, err := loadTLS(l, time.Now())
+			errs = append(errs, err)
+		}
+	}
+	if cfg.Storage.Type == config.StorageBolt {
+		// CheckDir would create an absent one.
+		switch _, err := os.Stat(cfg.Storage.Path); {
+		case err == nil:
+			errs = append(errs, bolt.CheckDir(cfg.Storage.Path))
+		case !errors.Is(err, os.ErrNotExist):
+			errs = append(errs, fmt.Errorf("the data folder can't be used: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
