@@ -120,8 +120,8 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
-				if sel, ok := n.Fun.(*ast.SelectorExpr); ok && types(sel) == "bytes.Equal" {
-					t.Errorf("%s: bytes.Equal: use crypto/subtle or secret.Bytes.Equal", fset.Position(n.Pos()))
+				if sel, ok := n.Fun.(*ast.SelectorExpr); ok && name(sel) == "bytes.Equal" && slices.ContainsFunc(n.Args, reveals) {
+					t.Errorf("%s: bytes.Equal on a revealed secret: use crypto/subtle or secret.Bytes.Equal", fset.Position(n.Pos()))
 				}
 			case *ast.BinaryExpr:
 				if (n.Op == token.EQL || n.Op == token.NEQ) && (reveals(n.X) || reveals(n.Y)) {
@@ -133,14 +133,14 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	})
 }
 
-func types(sel *ast.SelectorExpr) string {
+func name(sel *ast.SelectorExpr) string {
 	if x, ok := sel.X.(*ast.Ident); ok {
 		return x.Name + "." + sel.Sel.Name
 	}
 	return ""
 }
 
-// reveals reports whether e contains a call of Reveal that is not merely measured.
+// reveals reports whether e contains a call of Reveal that is not merely measured, or compared as it should be.
 func reveals(e ast.Expr) bool {
 	found := false
 	ast.Inspect(e, func(n ast.Node) bool {
@@ -148,8 +148,11 @@ func reveals(e ast.Expr) bool {
 			if id, ok := call.Fun.(*ast.Ident); ok && id.Name == "len" {
 				return false
 			}
-			if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Reveal" {
-				found = true
+			if sel, ok := call.Fun.(*ast.SelectorExpr); ok {
+				if name(sel) == "subtle.ConstantTimeCompare" {
+					return false
+				}
+				found = found || sel.Sel.Name == "Reveal"
 			}
 		}
 		return !found

@@ -441,7 +441,7 @@ func (w *world) check(t *rapid.T) {
 // TestCeremony runs random interleavings of everybody's moves against the machine and the reference.
 func TestCeremony(t *testing.T) {
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set("1000"); err != nil { // a few seconds
+		if err := f.Value.Set("500"); err != nil { // a few seconds
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })

@@ -264,26 +264,11 @@ func TestPGPKeysThatCannotReceive(t *testing.T) {
 			e.Subkeys = nil
 			return e
 		}, errPGPNoTarget},
-		"with a signing subkey only": {func(t *testing.T) *openpgp.Entity {
-			e := newEd25519(t, epoch)
-			e.Subkeys = nil
-			if err := e.AddSigningSubkey(&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Time: at(epoch).Time}); err != nil {
-				t.Fatal(err)
-			}
-			return e
-		}, errPGPNoTarget},
+		"with a signing subkey only": {signingSubkey, errPGPNoTarget},
 		"expired": {func(t *testing.T) *openpgp.Entity {
 			return newKey(t, early, packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: 3600})
 		}, errPGPExpired},
-		"expired subkey": {func(t *testing.T) *openpgp.Entity {
-			e := newEd25519(t, early)
-			hour := uint32(3600)
-			e.Subkeys[0].Bindings[0].Packet.KeyLifetimeSecs = &hour
-			if err := e.Subkeys[0].ReSign(at(early)); err != nil {
-				t.Fatal(err)
-			}
-			return e
-		}, errPGPExpired},
+		"expired subkey": {expiredSubkey, errPGPExpired},
 		"revoked": {func(t *testing.T) *openpgp.Entity {
 			e := newEd25519(t, early)
 			if err := e.Revoke(packet.KeyRetired, "", at(early.Add(time.Hour))); err != nil {
@@ -321,6 +306,26 @@ func TestPGPKeysThatCannotReceive(t *testing.T) {
 			}
 		})
 	}
+}
+
+func signingSubkey(t *testing.T) *openpgp.Entity {
+	e := newEd25519(t, epoch)
+	e.Subkeys = nil
+	if err := e.AddSigningSubkey(&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Time: at(epoch).Time}); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func expiredSubkey(t *testing.T) *openpgp.Entity {
+	early := epoch.Add(-48 * time.Hour)
+	e := newEd25519(t, early)
+	hour := uint32(3600)
+	e.Subkeys[0].Bindings[0].Packet.KeyLifetimeSecs = &hour
+	if err := e.Subkeys[0].ReSign(at(early)); err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // stolenSubkey is a key to which a stranger's subkey was glued: its binding is signed by another primary key, so

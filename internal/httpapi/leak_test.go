@@ -52,7 +52,7 @@ func bodies(s string) []string {
 		`{"secret_shares":"` + s + `"}`, `{"secret_shares":2,"secret_threshold":2,"pgp_keys":["` + s + `","` + s + `"]}`,
 		`{"secret_shares":1,"secret_threshold":1,"root_token_pgp_key":"` + s + `"}`, `{"reset":"` + s + `"}`, `{"key":"` + s + `","reset":true}`,
 		"key=" + s + "&nonce=" + s + "%zz", "key=" + s + ";x", "token=" + s + "&increment=" + s, "otp=" + s + "&encoded_token=" + s,
-		strings.Repeat(s, 300_000/len(s)),
+		strings.Repeat(s, 6000/len(s)),
 	}
 }
 
@@ -71,7 +71,7 @@ func TestCanary(t *testing.T) {
 		}
 	}
 	form := withHeader("Content-Type", "application/x-www-form-urlencoded")
-	for _, canary := range []string{c.share, b64key(t, c.share), c.token, c.otp} {
+	for _, canary := range []string{c.share, c.token, c.otp} {
 		for path := range s.api.routes {
 			for _, body := range bodies(canary) {
 				try("PUT", path, body, stranger)
@@ -85,8 +85,10 @@ func TestCanary(t *testing.T) {
 				try(verbs[op], path, "", withToken(canary), withHeader("X-Vault-Namespace", canary))
 				try(verbs[op], path, "", withHeader("Authorization", "Bearer "+canary), withHeader("Origin", "https://"+canary))
 				try(verbs[op], path+"/"+url.PathEscape(canary), "", withToken(s.root))
-				try(verbs[op], path+"?list="+url.QueryEscape(canary)+"&activecode="+url.QueryEscape(canary)+"&limit="+url.QueryEscape(canary), "", withToken(s.root))
 			}
+			q := url.QueryEscape(canary)
+			try("GET", path+"?list="+q+"&activecode="+q, "", withToken(s.root))
+			try("LIST", path+"?limit="+q+"&after="+q, "", withToken(s.root))
 		}
 		for _, path := range []string{url.PathEscape(canary), "%2e%2e/" + url.PathEscape(canary), url.PathEscape(canary) + "%00"} {
 			try("GET", path, "", withToken(s.root))

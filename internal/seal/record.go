@@ -250,7 +250,9 @@ func split(stored []byte) (signed []byte, end trailer) {
 	if i == 0 {
 		return stored, end
 	}
-	if json.Unmarshal(stored[i:], &end) != nil {
+	err := json.Unmarshal(stored[i:], &end)
+	// Another spelling of the same trailer is damage too, and not a change on purpose.
+	if again, _ := json.Marshal(end); err != nil || !bytes.Equal(again, stored[i:]) {
 		end = trailer{}
 	}
 	return stored[:i], end

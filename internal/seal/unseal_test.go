@@ -394,8 +394,9 @@ func TestOpenedRecord(t *testing.T) {
 			t.Errorf("after %s was undone: %v", name, err)
 		}
 	}
-	if err := o.Barrier.Update(ctx, func(tx store.Tx) error { // what only a bug could do
-		return tx.Put(copyKey, edit(t, good, true, func(b *body, _ *table) { b.ClusterName = "x" }))
+	if err := o.Barrier.Update(ctx, func(tx store.Tx) error { // what only somebody with the data key could do
+		forged := edit(t, good, true, func(b *body, _ *table) { b.ClusterName = "x" })
+		return errors.Join(tx.Put(copyKey, forged), tx.Put(recordKey, forged))
 	}); err != nil {
 		t.Fatal(err)
 	}
