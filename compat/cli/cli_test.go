@@ -4,11 +4,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,7 +80,8 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// listening waits until the server answers at $ADDRESS, or at the address given.
+// listening waits until the server answers at $ADDRESS, or at the address given. That a connection is taken isn't enough:
+// the system takes them while the server still prepares itself.
 //
 //	listening [ADDRESS]
 func listening(ts *testscript.TestScript, neg bool, args []string) {
@@ -89,14 +92,20 @@ func listening(ts *testscript.TestScript, neg bool, args []string) {
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
 		network, address = "unix", path
 	}
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial(network, address)
+		resp, err := client.Get("http://localhost/v1/sys/health")
 		if err == nil {
-			c.Close()
+			resp.Body.Close()
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("nothing listens at %s", address)
+			ts.Fatalf("nothing answers at %s: %v", address, err)
 		}
 	}
 }

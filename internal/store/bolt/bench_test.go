@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/storetest"
 )
 
 // BenchmarkDurableWrites measures acknowledged, synced writes of a record of a token's size at a random key, by 1, 8
@@ -28,26 +27,15 @@ func BenchmarkDurableWrites(b *testing.B) {
 			s := openTest(b)
 			defer s.Close()
 			commits := countCommits(s)
-			bare := openBare(b)
-			defer bare.close()
+			bare := storetest.OpenBare(b, filepath.Join(b.TempDir(), "bare.db"))
 			value := make([]byte, 400)
-			putOurs := func(key string) error {
-				return s.Update(context.Background(), func(tx store.Tx) error { return tx.Put(key, value) })
-			}
-			putBare := func(key string) error { return bare.put([]byte(key), value) }
-
-			var ours, theirs time.Duration
 			b.ReportAllocs()
-			b.ResetTimer()
-			for left := b.N; left > 0; { // short turns: what else the disk does meets both
-				n := min(left, 16*writers)
-				left -= n
-				ours += timeWrites(b, writers, n, putOurs)
-				b.StopTimer()
-				theirs += timeWrites(b, writers, n, putBare)
-				b.StartTimer()
-			}
-			b.StopTimer()
+			ours, theirs := storetest.Duel(b, writers, b.N, func() error {
+				key := randomKey(rand.Uint64())
+				return s.Update(context.Background(), func(tx store.Tx) error { return tx.Put(key, value) })
+			}, func() error {
+				return bare.Put(store.Entry{Key: randomKey(rand.Uint64()), Value: value})
+			})
 			b.ReportMetric(float64(b.N)/ours.Seconds(), "writes/s")
 			b.ReportMetric(float64(b.N)/float64(commits.Load()), "writes/commit")
 			b.ReportMetric(float64(theirs)/float64(ours), "ratio")
@@ -55,102 +43,10 @@ func BenchmarkDurableWrites(b *testing.B) {
 	}
 }
 
-// timeWrites makes n writes from several writers, each waiting for its own, and returns how long all took.
-func timeWrites(b *testing.B, writers, n int, put func(key string) error) time.Duration {
-	var left atomic.Int64
-	left.Store(int64(n))
-	begin := time.Now()
-	var wg sync.WaitGroup
-	for range writers {
-		wg.Go(func() {
-			for left.Add(-1) >= 0 {
-				if err := put(randomKey(rand.Uint64())); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return time.Since(begin)
-}
-
 func randomKey(n uint64) string {
 	var raw [32]byte
 	binary.BigEndian.PutUint64(raw[:], n)
 	return "token/id/" + hex.EncodeToString(raw[:])
-}
-
-// bareLoop is group commit by hand: no functions, no snapshot of their own for them, no rollback of one without the
-// others, no contexts.
-type bareLoop struct {
-	db   *bbolt.DB
-	puts chan barePut
-	done chan struct{}
-}
-
-type barePut struct {
-	key, value []byte
-	result     chan error
-}
-
-func openBare(b *testing.B) *bareLoop {
-	db, err := openDB(filepath.Join(b.TempDir(), "bare.db"), openFile)
-	if err != nil {
-		b.Fatal(err)
-	}
-	l := &bareLoop{db: db, puts: make(chan barePut, 1024), done: make(chan struct{})}
-	go l.run()
-	return l
-}
-
-func (l *bareLoop) put(key, value []byte) error {
-	p := barePut{key, value, make(chan error, 1)}
-	l.puts <- p
-	return <-p.result
-}
-
-func (l *bareLoop) run() {
-	defer close(l.done)
-	for first := range l.puts {
-		group := []barePut{first}
-		err := l.db.Update(func(tx *bbolt.Tx) error {
-			bucket := tx.Bucket([]byte(bucketName))
-			for i := 0; i < len(group); i++ {
-				if err := bucket.Put(group[i].key, group[i].value); err != nil {
-					return err
-				}
-				if i+1 == len(group) {
-					group = l.drain(group)
-				}
-			}
-			return nil
-		})
-		for _, p := range group {
-			p.result <- err
-		}
-	}
-}
-
-// drain yields once like the store does, so that both get groups of the same size.
-func (l *bareLoop) drain(group []barePut) []barePut {
-	for range 2 {
-		for more := true; more; {
-			select {
-			case p := <-l.puts:
-				group = append(group, p)
-			default:
-				more = false
-			}
-		}
-		runtime.Gosched()
-	}
-	return group
-}
-
-func (l *bareLoop) close() {
-	close(l.puts)
-	<-l.done
-	l.db.Close()
 }
 
 // BenchmarkPointRead measures a View that reads one of 100,000 records, alone and from every core.
