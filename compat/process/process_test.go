@@ -76,8 +76,8 @@ func newServer(t testing.TB) *server {
 	return s
 }
 
-// start runs the process and waits until it answers. prefix is a command that runs it, such as strace.
-func (s *server) start(prefix ...string) {
+// launch runs the process. prefix is a command that runs it, such as strace.
+func (s *server) launch(prefix ...string) {
 	s.t.Helper()
 	args := append(prefix, s.bin, "server")
 	if !s.bare {
@@ -89,6 +89,12 @@ func (s *server) start(prefix ...string) {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// start runs the process and waits until it answers.
+func (s *server) start(prefix ...string) {
+	s.t.Helper()
+	s.launch(prefix...)
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		if res, err := http.Get("http://" + s.addr + "/v1/sys/seal-status"); err == nil {

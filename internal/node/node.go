@@ -39,7 +39,7 @@ type Options struct {
 	MaxTTL        time.Duration   // no token lives longer without a period; 0 means 768 h
 	Ceremony      ceremony.Limits // zero means ceremony.DefaultLimits()
 	ResultTTL     time.Duration   // how long a lost reply can be had again; 0 means 5 minutes
-	SweepInterval time.Duration   // how often what has expired is swept; 0 means 5 seconds
+	SweepInterval time.Duration   // how often what has expired is swept; 0 means 30 seconds
 }
 
 // Node is one server process over a store.
@@ -71,7 +71,7 @@ func New(o Options) (*Node, error) {
 	setDefault(&o.DefaultTTL, defaultTTL)
 	setDefault(&o.MaxTTL, defaultTTL)
 	setDefault(&o.ResultTTL, 5*time.Minute)
-	setDefault(&o.SweepInterval, 5*time.Second)
+	setDefault(&o.SweepInterval, 30*time.Second)
 	if o.Ceremony == (ceremony.Limits{}) {
 		o.Ceremony = ceremony.DefaultLimits()
 	}

@@ -47,46 +47,86 @@ func stranger(t *testing.T, n int) string {
 	return fmt.Sprintf("127.0.1.%d", 1+n)
 }
 
-// slow are three ways to hold a connection by sending little.
+// slow are ways to hold a connection by sending little.
 var slow = map[string]string{
+	"idle":    "GET /v1/sys/seal-status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
 	"silence": "",
 	"headers": "GET /v1/sys/health HTTP/1.1\r\nHost: x\r\nX-Slow: ",
 	"body":    "PUT /v1/sys/unseal HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"key\":",
 	"chunked": "PUT /v1/sys/unseal HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{\"key\":\r\n",
 }
 
-// T08: slowloris on headers and body. The one who sends slowly is cut off by the timeouts, and an honest client is
-// served all the while.
+// T08: slowloris on headers and body. Each way has one timeout that strikes, and an honest client is served all the
+// while.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	t.Parallel()
-	r := start(t, short(memory()), Options{})
-	for name, text := range slow {
+	header := func(l *config.Listener) { l.ReadHeaderTimeout = time.Second }
+	whole := func(l *config.Listener) { l.ReadTimeout = time.Second }
+	for name, strike := range map[string]func(*config.Listener){
+		"silence": header, "headers": header, "body": whole, "chunked": whole,
+		"idle": func(l *config.Listener) { l.IdleTimeout = time.Second },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := dial(t, r.addrs[0], "127.0.0.1", text)
+			cfg := patient(memory())
+			strike(&cfg.Listeners[0])
+			r := start(t, cfg, Options{})
+			c := dial(t, r.addrs[0], "127.0.0.1", slow[name])
 			stop := make(chan struct{})
-			go func() { // one byte after the other keeps nothing alive
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(50 * time.Millisecond):
-						if _, err := io.WriteString(c, "x"); err != nil || name == "silence" {
-							return
-						}
-					}
-				}
-			}()
 			defer close(stop)
-			mustGet(t, from("127.0.0.1"), r.url(0))
-			began := time.Now()
-			if answer := awaitClosed(t, c); strings.Contains(answer, "200 OK") {
-				t.Errorf("half a request was answered: %q", answer)
+			if name != "silence" && name != "idle" {
+				go drip(c, stop)
 			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("cut off after %s", took)
+			mustGet(t, from("127.0.0.1"), r.url(0))
+			if answer := awaitClosed(t, c); strings.Contains(answer, "200 OK") != (name == "idle") {
+				t.Errorf("answer %q", answer)
 			}
 		})
+	}
+}
+
+// drip sends one byte after the other, which keeps nothing alive.
+func drip(c net.Conn, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(50 * time.Millisecond):
+			if _, err := io.WriteString(c, "x"); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// TestHeaderLimit: headers that no client needs are refused, and ordinary ones are not.
+func TestHeaderLimit(t *testing.T) {
+	r := start(t, memory(), Options{})
+	for size, want := range map[int]string{maxHeader - 1024: "HTTP/1.1 200 ", 2 * maxHeader: "HTTP/1.1 431 "} {
+		c := dialLoose(t, r.addrs[0], "127.0.0.1")
+		io.WriteString(c, "GET /v1/sys/seal-status HTTP/1.0\r\nHost: 127.0.0.1\r\nX: "+strings.Repeat("x", size)+"\r\n\r\n")
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if !strings.HasPrefix(strings.Replace(line, "HTTP/1.0", "HTTP/1.1", 1), want) {
+			t.Errorf("headers of %d bytes: %q, %v", size, line, err)
+		}
+	}
+}
+
+// TestNothingOfAPanicIsLogged: net/http would print its value.
+func TestNothingOfAPanicIsLogged(t *testing.T) {
+	const canary = "hvs.CANARY0123456789"
+	log := newSink()
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(canary) })
+	f, err := openFront(memory().Listeners[0], h, newLogger(log, config.FormatStandard, config.LevelTrace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.serve(make(chan error, 1))
+	defer f.close(t.Context())
+	awaitClosed(t, dial(t, f.places.Addr(), "127.0.0.1", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+	log.await(t, "net/http had something to say", 1)
+	if strings.Contains(log.String(), canary) {
+		t.Errorf("the log has the value of the panic:\n%s", log)
 	}
 }
 
