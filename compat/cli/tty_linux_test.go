@@ -93,17 +93,21 @@ func (s *session) watch() {
 // prompted waits until the terminal shows text, for the n-th time.
 func (s *session) prompted(text string, n int) {
 	s.t.Helper()
-	timeout := time.AfterFunc(30*time.Second, func() { s.cmd.Process.Kill(); s.master.Close(); s.more.Broadcast() })
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	late := false
+	timeout := time.AfterFunc(30*time.Second, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.more.Broadcast()
+	})
+	defer timeout.Stop()
 	for strings.Count(string(s.shown), text) < n {
-		s.more.Wait()
-		if s.cmd.ProcessState != nil {
-			break
+		if late {
+			s.t.Fatalf("no %q on the terminal:\n%q", text, s.shown)
 		}
-	}
-	s.mu.Unlock()
-	if !timeout.Stop() {
-		s.t.Fatalf("no %q on the terminal:\n%q\n%s", text, s.shown, s.stderr.String())
+		s.more.Wait()
 	}
 }
 
@@ -124,9 +128,15 @@ func (s *session) ends(code int) (terminal string) {
 	if s.mode() != s.before {
 		s.t.Error("the terminal was not left as it was found")
 	}
+	// What is written last is read last: when it is there, all is.
+	const last = "<the end>"
+	if _, err := s.slave.WriteString(last); err != nil {
+		s.t.Fatal(err)
+	}
+	s.prompted(last, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return string(s.shown)
+	return strings.TrimSuffix(string(s.shown), last)
 }
 
 // What is typed is never shown, in whole or in part, and the prompts are erased after.

@@ -25,6 +25,7 @@ import (
 //	unseal                       the first shares are given, as many as it takes
 //	wait DURATION                the clock moves
 //	match REGEXP TEXT            TEXT must look so
+//	same TEXT TEXT               the two must be the same
 //	differ TEXT TEXT             the two must not be the same
 //	decode VAR ENCODED OTP       VAR becomes what the client of an OTP makes of the encoded token
 //	pgp NAME [HOW]               makes an OpenPGP key, HOW being sign-only, expired or revoked: see keyForms
@@ -39,6 +40,11 @@ var deeds = map[string]func(p *player, t *testing.T, arg []string){
 	"match": func(_ *player, t *testing.T, arg []string) {
 		if !regexp.MustCompile(arg[0]).MatchString(arg[1]) {
 			t.Fatalf("%q does not match %s", arg[1], arg[0])
+		}
+	},
+	"same": func(_ *player, t *testing.T, arg []string) {
+		if arg[0] != arg[1] {
+			t.Fatalf("%q is not %q", arg[0], arg[1])
 		}
 	},
 	"differ": func(_ *player, t *testing.T, arg []string) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -164,12 +165,13 @@ func (p *player) request(t *testing.T, name, text string) *http.Request {
 		t.Fatal(err)
 	}
 	for _, line := range lines[1:] {
-		key, value, _ := strings.Cut(line, ": ")
+		key, value, _ := strings.Cut(line, ":")
+		value = p.fill(t, strings.TrimSpace(value))
 		if key == "Host" {
 			req.Host = value
 			continue
 		}
-		req.Header.Add(key, p.fill(t, value))
+		req.Header.Add(key, value)
 	}
 	return req
 }
@@ -278,8 +280,13 @@ func (p *player) match(got, want string) string {
 	if found == nil {
 		return fmt.Sprintf("the body is\n%s\nwant\n%s", got, want)
 	}
+	values := map[string]string{} // :: name → what it captured
 	for i, ref := range captured {
-		p.vars[ref] = found[i+1]
+		if before, twice := values[ref]; twice && before != found[i+1] {
+			return fmt.Sprintf("${%s} is both %q and %q", ref, before, found[i+1])
+		}
+		values[ref] = found[i+1]
 	}
+	maps.Copy(p.vars, values)
 	return ""
 }

@@ -3,9 +3,9 @@
 // A file in testdata is a txtar archive. Its comment says what it shows, and may hold lines "server: key=value ...":
 // shares, threshold, ceremonies, proxy (a trusted network), max_request_size, state=uninitialised|sealed. Then come:
 //
-//	NAME > and NAME <      a request and the reply it must get
-//	NAME >> and NAME <<    requests sent at the same time, and the replies they must get in any order, between lines "=="
-//	NAME !                 what happens to the server or in the hands of its people: see deeds
+//	-- NAME > -- and -- NAME < --      a request and the reply it must get
+//	-- NAME >> -- and -- NAME << --    requests sent at the same time, and their replies, in any order; lines "==" between
+//	-- NAME ! --                       what happens to the server or in the hands of its people: see deeds
 //
 // A request is a line "METHOD path", headers, an empty line, the body. A reply is a status code, headers to check, an
 // empty line, the body. Every reply must also have the headers of every reply, and errors must hold nothing secret.
@@ -21,6 +21,7 @@ package wire
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -49,7 +50,13 @@ func vectorFiles(t *testing.T) []string {
 	return files
 }
 
+// halfMarker is a line that a reader takes for a section and txtar doesn't.
+var halfMarker = regexp.MustCompile(`(?m)^-- .*[^-]$`)
+
 func replay(t *testing.T, a *txtar.Archive) {
+	if len(a.Files) == 0 || halfMarker.Match(txtar.Format(a)) {
+		t.Fatal("no sections, or a line that looks like one: they end in \" --\" too")
+	}
 	p := newPlayer(t, string(a.Comment))
 	for i := 0; i < len(a.Files); i++ {
 		name, text := a.Files[i].Name, string(a.Files[i].Data)
@@ -104,6 +111,10 @@ func TestPlayerFails(t *testing.T) {
 		if p.compare(bad, want) == "" {
 			t.Errorf("does not notice %s", what)
 		}
+	}
+	twice := reply{code: 200, header: good.header, body: "{\"a\":\"1\",\"b\":\"2\"}\n"}
+	if p.compare(twice, "200\n\n"+`{"a":"${new}","b":"${new}"}`) == "" {
+		t.Error("does not notice that one name captured two things")
 	}
 	p.vars["otp"] = "the-password-that-nobody-sees"
 	leak := reply{code: 400, header: good.header, body: "{\"errors\":[\"not the-password-that-nobody-sees\"]}\n"}

@@ -50,7 +50,7 @@ func group(name, help string, commands ...*command.C) *command.C {
 			}
 			var names []string
 			for _, c := range env.Command.Commands {
-				if !c.Unlisted {
+				if c.Runnable() && !c.Unlisted {
 					names = append(names, c.Name)
 				}
 			}
@@ -59,8 +59,8 @@ func group(name, help string, commands ...*command.C) *command.C {
 	}
 }
 
-// positional returns the arguments that are no flags, between min and max of them. Nothing given is echoed.
-func positional(env *command.Env, min, max int) ([]string, error) {
+// positional returns the arguments that are no flags, between least and most of them. Nothing given is echoed.
+func positional(env *command.Env, least, most int) ([]string, error) {
 	var args []string
 	for i, arg := range env.Args {
 		if arg == "--" {
@@ -73,10 +73,10 @@ func positional(env *command.Env, min, max int) ([]string, error) {
 		args = append(args, arg)
 	}
 	switch {
-	case len(args) < min:
-		return nil, env.Usagef("not enough arguments: %d given, %d needed", len(args), min)
-	case len(args) > max:
-		return nil, env.Usagef("too many arguments: %d given, at most %d expected", len(args), max)
+	case len(args) < least:
+		return nil, env.Usagef("not enough arguments: %d given, %d needed", len(args), least)
+	case len(args) > most:
+		return nil, env.Usagef("too many arguments: %d given, at most %d expected", len(args), most)
 	}
 	return args, nil
 }

@@ -111,12 +111,17 @@ func (g *rootGeneration) wholeWay(ctx context.Context, tty terminal) error {
 	for {
 		done, err := f.step(ctx)
 		switch {
+		case errors.Is(err, errNotAShare), errors.Is(err, errLongLine):
+			f.say("not sent: %v", err)
+		case errors.Is(err, errUnreachable) && ctx.Err() == nil:
+			f.say("%v", err)
+		case done: // also when Ctrl-C came too late
+			return f.finish()
 		case ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, io.EOF) || errors.Is(err, errNothingGiven):
 			return f.stopped()
 		case err != nil:
+			f.showOTP("in case the attempt " + f.nonce + " goes on or was completed, its token is decoded with this OTP: ")
 			return err
-		case done:
-			return f.finish()
 		}
 	}
 }
@@ -165,10 +170,7 @@ func (f *flow) describe() string {
 func (f *flow) step(ctx context.Context) (done bool, err error) {
 	prompt := fmt.Sprintf("key share %d of %d (will be hidden; empty to stop): ", f.st.Progress+1, f.st.Required)
 	share, err := askShare(f.tty, prompt)
-	if errors.Is(err, errNotAShare) || errors.Is(err, errLongLine) {
-		f.say("not sent: %v", err)
-		return false, nil
-	} else if err != nil {
+	if err != nil {
 		return false, err
 	}
 	defer share.Wipe()
@@ -192,10 +194,11 @@ func (f *flow) step(ctx context.Context) (done bool, err error) {
 func (f *flow) check(ctx context.Context) error {
 	st, err := f.readStatus(ctx)
 	switch {
+	case unanswered(err):
+		return fmt.Errorf("%w: %s", errUnreachable, reasons(err))
 	case err != nil:
 		return asking("reading the status of the root generation", err)
 	case !st.Started:
-		f.showOTP("if it was completed elsewhere, whoever gave the last share has the encoded token; its OTP is ")
 		return localf("the attempt %s has ended: completed by a share given elsewhere, cancelled, or expired", f.nonce)
 	case st.Nonce != f.nonce:
 		return nonceChanged(f.nonce, st.Nonce)
@@ -204,19 +207,27 @@ func (f *flow) check(ctx context.Context) error {
 	return nil
 }
 
+// errUnreachable says that nothing is known about the attempt for now. It is told, and asking goes on.
+var errUnreachable = errors.New("the server can't be asked now (give the share again later, or nothing to stop)")
+
+// unanswered reports whether a request failed in a way that leaves open what it did. 503 is an answer: sealed.
+func unanswered(err error) bool {
+	status := answered(err)
+	return err != nil && (status == 0 || status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable)
+}
+
 // refused tells why a share wasn't taken, and whether the attempt goes on.
 func (f *flow) refused(ctx context.Context, err error) error {
-	status := answered(err)
-	if status == http.StatusServiceUnavailable {
-		return asking("giving the key share", err)
-	}
+	f.unsure = unanswered(err)
 	if ctx.Err() != nil {
 		return err
 	}
-	f.unsure = status == 0 || status >= http.StatusInternalServerError
 	if f.unsure {
 		f.say("no answer to that share (%s): give the same one again, it counts once", reasons(err))
 		return nil
+	}
+	if answered(err) == http.StatusServiceUnavailable {
+		return asking("giving the key share", err)
 	}
 	f.say("refused: %s", reasons(err))
 	if err := f.check(ctx); err != nil {
@@ -257,6 +268,9 @@ func (f *flow) finish() error {
 func (f *flow) stopped() error {
 	f.say("stopped; the attempt stays open: %s", f.describe())
 	f.say("operation nonce: %s", f.nonce)
+	if f.unsure {
+		f.say("the last share may have counted; if it completed the attempt, it brings the result again: quorate operator generate-root -nonce=%s", f.nonce)
+	}
 	f.say("to go on: quorate operator generate-root")
 	f.say("to end it: quorate operator generate-root -cancel")
 	f.showOTP("keep the OTP, without it the new token can't be decoded: ")

@@ -93,6 +93,22 @@ func TestWholeWayInterrupted(t *testing.T) {
 	}
 }
 
+// An interruption while a share is on its way leaves open whether it counted, and says so; one that comes after the
+// token costs nothing.
+func TestWholeWayInterruptedUnderWay(t *testing.T) {
+	s := newRootServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.ctx = ctx
+	update := s.answers["PUT "+updatePath]
+	s.answers["PUT "+updatePath] = func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done() // the client is gone
+		update(w, r)
+	}
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	s.fails(exitLocal, []string{"the last share may have counted", "-nonce=nonce-1"}, "operator", "generate-root")
+}
+
 func TestWholeWayWithoutOTP(t *testing.T) {
 	s := newRootServer(t)
 	s.ok("operator", "generate-root", "-init")
@@ -161,7 +177,7 @@ func TestAttemptEndsElsewhere(t *testing.T) {
 		}
 	}
 	s.fails(exitLocal, []string{"the attempt nonce-1 has ended"}, "operator", "generate-root")
-	want(t, "shown", strings.Join(s.tty.shown, ""), "if it was completed elsewhere, whoever gave the last share has the encoded token; its OTP is "+serverOTP)
+	want(t, "shown", strings.Join(s.tty.shown, ""), "in case the attempt nonce-1 goes on or was completed, its token is decoded with this OTP: "+serverOTP)
 	if last := s.last(); last.method != "GET" {
 		t.Errorf("the share was sent: %v", last)
 	}
@@ -188,11 +204,34 @@ func TestWholeWayLostReply(t *testing.T) {
 	}
 }
 
+// A network that comes and goes costs neither the attempt nor its OTP.
+func TestWholeWayUnreachable(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(1), canary, share(2)}}
+	status, calls := s.answers["GET "+attemptPath], 0
+	s.answers["GET "+attemptPath] = func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		if calls == 2 || calls == 5 { // before the first share is sent, and after the refusal of the canary
+			refuse(w, 502, "no such server")
+			return
+		}
+		status(w, r)
+	}
+	got := s.ok("operator", "generate-root")
+	want(t, "stdout", got.out, newToken)
+	if strings.Count(got.err, "the server can't be asked now (give the share again later, or nothing to stop): no such server\n") != 2 {
+		t.Errorf("%s", got.err)
+	}
+}
+
 func TestWholeWaySealed(t *testing.T) {
 	s := newRootServer(t)
 	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
 	s.answers["PUT "+updatePath] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "Vault is sealed") }
 	s.fails(exitServer, []string{"Code: 503", "hint: unseal it first"}, "operator", "generate-root")
+	if !strings.HasSuffix(strings.Join(s.tty.shown, ""), "decoded with this OTP: "+serverOTP) { // the attempt may outlive a restart
+		t.Errorf("shown: %q", s.tty.shown)
+	}
 	s.answers["GET "+attemptPath] = s.answers["PUT "+updatePath]
 	s.fails(exitServer, []string{"reading the status of the root generation", "hint: unseal it first"}, "operator", "generate-root")
 	if len(s.tty.prompts) != 1 {

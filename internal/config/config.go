@@ -108,7 +108,7 @@ const (
 func Default() *Config {
 	c := empty()
 	c.Storage = Storage{Type: StorageBolt, Path: defaultDataDir}
-	c.Listeners = []Listener{defaultListener()}
+	c.Listeners = []Listener{newListener(TCP)}
 	return c
 }
 
@@ -164,14 +164,8 @@ func empty() *Config {
 	}
 }
 
-func defaultListener() Listener {
-	l := newListener(TCP)
-	l.Address = defaultAddress
-	return l
-}
-
 func newListener(kind string) Listener {
-	return Listener{
+	l := Listener{
 		Type:               kind,
 		TLSMinVersion:      minTLS,
 		SocketMode:         0o600,
@@ -183,4 +177,8 @@ func newListener(kind string) Listener {
 		IdleTimeout:        5 * time.Minute,
 		MaxConnections:     1024,
 	}
+	if kind == TCP {
+		l.Address = defaultAddress
+	}
+	return l
 }

@@ -192,19 +192,15 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-func TestOverrideLog(t *testing.T) {
-	c := Default()
-	if err := c.OverrideLog("", ""); err != nil || c.LogLevel != slog.LevelInfo || c.LogFormat != FormatStandard {
-		t.Errorf("nothing given: %v, %v %v", err, c.LogLevel, c.LogFormat)
-	}
-	if err := c.OverrideLog("Trace", "JSON"); err != nil || c.LogLevel != LevelTrace || c.LogFormat != FormatJSON {
-		t.Errorf("both given: %v, %v %v", err, c.LogLevel, c.LogFormat)
-	}
-	if err := c.OverrideLog("loud", ""); err == nil || !strings.Contains(err.Error(), "log level is not one of trace") {
-		t.Errorf("a bad level: %v", err)
-	}
-	if err := c.OverrideLog("", "xml"); err == nil || !strings.Contains(err.Error(), "log format is not one of standard") {
-		t.Errorf("a bad format: %v", err)
+func TestLogLevels(t *testing.T) {
+	for name, want := range map[string]slog.Level{
+		"trace": LevelTrace, "debug": slog.LevelDebug, "INFO": slog.LevelInfo, "warn": slog.LevelWarn,
+		"Warning": slog.LevelWarn, "error": slog.LevelError, "err": slog.LevelError,
+	} {
+		c, err := load(t, "q.hcl", "storage \"inmem\" {}\nlog_level = \""+name+"\"")
+		if err != nil || c.LogLevel != want {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
 	}
 }
 

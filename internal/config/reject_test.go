@@ -43,7 +43,7 @@ func TestRejected(t *testing.T) {
 
 		// Listeners.
 		{"unknown listener", ok + "listener \"udp\" {\n}", []string{":2:", `"tcp" and "unix"`}},
-		{"tcp without address", ok + "listener \"tcp\" {\n}", []string{":2:", "needs an address"}},
+		{"tcp with an empty address", ok + "listener \"tcp\" {\n  address = \"\"\n}", []string{":3:", "address must be a string"}},
 		{"no port", ok + "listener \"tcp\" {\n  address = \"127.0.0.1\"\n}", []string{":3:", "host and a port"}},
 		{"port out of range", ok + "listener \"tcp\" {\n  address = \"127.0.0.1:65536\"\n}", []string{":3:", "host and a port"}},
 		{"named port", ok + "listener \"tcp\" {\n  address = \"127.0.0.1:http\"\n}", []string{":3:", "host and a port"}},

@@ -59,7 +59,7 @@ func decodeConfig(body hcl.Body) (*Config, error) {
 		return nil, problems(diags)
 	}
 	if len(c.Listeners) == 0 {
-		c.Listeners = []Listener{defaultListener()}
+		c.Listeners = []Listener{newListener(TCP)}
 	}
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -191,21 +191,6 @@ func (c *Ceremony) options() []option {
 		{"total_timeout", duration(&c.TotalTimeout)},
 		{"result_ttl", duration(&c.ResultTTL)},
 	}
-}
-
-// OverrideLog applies the command line's log level and format; an empty one changes nothing.
-func (c *Config) OverrideLog(level, format string) error {
-	if level != "" {
-		if err := c.setLevel(level); err != nil {
-			return fmt.Errorf("the log level %w", err)
-		}
-	}
-	if format != "" {
-		if err := c.setFormat(format); err != nil {
-			return fmt.Errorf("the log format %w", err)
-		}
-	}
-	return nil
 }
 
 func (c *Config) setLevel(s string) error {

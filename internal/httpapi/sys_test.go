@@ -117,6 +117,10 @@ func TestUnseal(t *testing.T) {
 	} {
 		s.do("PUT", "sys/unseal", body, stranger).want(400, sentence)
 	}
+	// A form is no JSON, whatever it is called; and JSON is JSON.
+	form := withHeader("Content-Type", "application/x-www-form-urlencoded")
+	s.do("PUT", "sys/unseal", "key="+s.keys[0], form).want(400, "JSON")
+	s.do("PUT", "sys/unseal", `{"key":"zz"}`, form).want(400, "hex or base64")
 	s.do("GET", "sys/unseal", "").wantErrors(405)
 	s.do("GET", "sys/seal-status", "").is("progress", 0)
 

@@ -54,6 +54,10 @@ func TestCreateToken(t *testing.T) {
 	for name, want := range map[string]any{"policies": "[default foo]", "lease_duration": 90, "renewable": false, "metadata": "map[a:b]"} {
 		form.is(name, want)
 	}
+	s.do("POST", "auth/token/create", ` {"ttl":"90","policies":"default"}`, withToken(s.root),
+		withHeader("Content-Type", "application/x-www-form-urlencoded")).want(200).in("auth").is("lease_duration", 90)
+	s.do("POST", "auth/token/create", `["ttl=90"]`, withToken(s.root),
+		withHeader("Content-Type", "application/x-www-form-urlencoded")).want(400, "JSON object")
 	s.do("POST", "auth/token/create", `{"lease":"30m","policies":["default"]}`, withToken(s.root)).want(200).in("auth").is("lease_duration", hour/2)
 	s.do("POST", "auth/token/create", `{"policies":["default"]}`, withToken(s.root)).want(200).in("auth").is("lease_duration", defaultTTL)
 	named := s.do("POST", "auth/token/create", `{"id":"named-token-0123456789"}`, withToken(s.root)).want(200, `"warnings":["`).in("auth")
@@ -128,6 +132,7 @@ func TestLookup(t *testing.T) {
 	s.do("GET", "auth/token/lookup-self", "", withHeader("Authorization", "Bearer "+id)).want(200)
 	s.do("GET", "auth/token/lookup-self", "", withHeader("Authorization", "Bearer "+id), withToken("junk")).want(403) // the other header wins
 	s.do("GET", "auth/token/lookup-self", "", withHeader("Authorization", "Token "+id)).want(403)
+	s.do("GET", "auth/token/lookup-self", "", withHeader("Authorization", id)).want(403)
 	s.do("POST", "auth/token/lookup-self", "", withToken(id)).want(403) // default grants only read
 	s.do("POST", "auth/token/lookup-self", "", withToken(s.root)).want(200).in("data").is("id", s.root)
 

@@ -84,7 +84,7 @@ func (n *Node) Init(ctx context.Context, r InitRequest) (*InitResult, error) {
 	if r.Replace && !r.Local {
 		return nil, fault.New(fault.Denied, "replace needs a local connection: repeat the init on the server's own machine, over 127.0.0.1 or its unix socket")
 	}
-	if err := n.checkPGPKeys(r); err != nil {
+	if err := n.checkPGPKeys(ctx, r); err != nil {
 		return nil, err
 	}
 	n.transition.Lock()
@@ -103,8 +103,17 @@ func (n *Node) Init(ctx context.Context, r InitRequest) (*InitResult, error) {
 	return n.deliverInit(r, res, id)
 }
 
-// checkPGPKeys makes a trial encryption to each key, so that no share is lost on a key that can't receive it.
-func (n *Node) checkPGPKeys(r InitRequest) error {
+// checkPGPKeys makes a trial encryption to each key, so that no share is lost on a key that can't receive it. It does
+// so only where an init is possible: strangers can't make an initialised server do the work.
+func (n *Node) checkPGPKeys(ctx context.Context, r InitRequest) error {
+	if len(r.PGPKeys) == 0 && len(r.RootTokenPGPKey) == 0 {
+		return nil
+	}
+	if is, err := n.Initialized(ctx); err != nil {
+		return err
+	} else if is && !r.Replace {
+		return seal.ErrAlreadyInitialized
+	}
 	if len(r.PGPKeys) > 0 && len(r.PGPKeys) != r.Shares {
 		return fault.New(fault.Invalid, "the number of pgp_keys must equal secret_shares: give one key for each share, or none")
 	}

@@ -419,7 +419,7 @@ func TestPipelining(t *testing.T) {
 func TestRapidReset(t *testing.T) {
 	ca := newAuthority(t)
 	r := start(t, overTLS(t, ca), Options{})
-	c := tls.Client(dial(t, r.addrs[0], "127.0.0.1", ""), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	c := tls.Client(dial(t, r.addrs[0], stranger(t, 0), ""), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
 		t.Fatal(err)
 	}

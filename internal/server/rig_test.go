@@ -94,7 +94,7 @@ func tryStart(t *testing.T, cfg *config.Config, o Options) (*running, error) {
 	ready := make(chan []net.Addr, 1)
 	o.Stdout, o.Stderr = r.stdout, r.stderr
 	o.Ready = func(addrs []net.Addr) { ready <- addrs }
-	go func() { r.done <- run(ctx, cfg, o, r.hangup) }()
+	go func() { r.done <- run(ctx, cfg, o, r.hangup, func() {}) }()
 	select {
 	case r.addrs = <-ready:
 	case err := <-r.done:

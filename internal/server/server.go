@@ -59,11 +59,10 @@ type Options struct {
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	return run(ctx, cfg, o, hangup)
+	return run(ctx, cfg, o, hangup, stop)
 }
 
 // server is one run. Its fields are set by the steps, in their order.
@@ -80,7 +79,8 @@ type server struct {
 	closers []func(context.Context) error
 }
 
-func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Signal) (err error) {
+// run is Run without the signals: it calls stopping before it begins to stop.
+func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Signal, stopping func()) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -99,7 +99,9 @@ func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Si
 			return err
 		}
 	}
-	return s.wait(ctx, hangup)
+	err = s.wait(ctx, hangup)
+	stopping()
+	return err
 }
 
 func (s *server) startLog(context.Context) error {
