@@ -1,13 +1,10 @@
 package process
 
 import (
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // T51: the disk fails under a running server. Whatever was acknowledged is there afterwards, and what could not be
@@ -60,43 +57,4 @@ func (s *server) createUntilRefused(p people) (acknowledged []string, code int) 
 	}
 	s.t.Fatal("the injected fault never came")
 	return nil, 0
-}
-
-// BenchmarkStart is from exec to the first connection accepted, of the built binary over an existing data file, and
-// what is resident then.
-func BenchmarkStart(b *testing.B) {
-	s := newServer(b)
-	s.start()
-	s.init(5, 3)
-	s.kill()
-	var resident int
-	for b.Loop() {
-		s.launch()
-		for {
-			if c, err := net.Dial("tcp", s.addr); err == nil {
-				c.Close()
-				break
-			}
-			time.Sleep(200 * time.Microsecond)
-		}
-		b.StopTimer()
-		resident = s.resident()
-		s.kill()
-		b.StartTimer()
-	}
-	b.ReportMetric(float64(resident)/1024, "resident-MB")
-}
-
-// resident is the process's resident set in KiB.
-func (s *server) resident() (kib int) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			fmt.Sscan(rest, &kib)
-		}
-	}
-	return kib
 }
