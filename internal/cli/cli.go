@@ -88,14 +88,15 @@ func helpWanted(args []string) (path []string, ok bool) {
 
 // help prints the help of the command that path leads to; what follows a command's name are its arguments.
 func (a *app) help(root *command.C, path []string) int {
-	c := root
+	c, full := root, root.Name
 	for _, name := range path {
 		next := c.FindSubcommand(name)
 		if next == nil {
 			break
 		}
-		c = next
+		c, full = next, full+" "+name
 	}
+	c.Name = full // what people have to type
 	c.HelpInfo(command.IncludeCommands).WriteLong(a.stdout)
 	return 0
 }

@@ -12,7 +12,10 @@ func (a *app) root() *command.C {
 	topic := &command.C{
 		Name:  "connection",
 		Usage: "any command of a client takes these flags",
-		Help:  "Flags of every command that talks to a server: where it is, and as whom to speak.",
+		Help: `Flags of every command that talks to a server: where it is, and as whom to speak.
+
+The variables named in brackets say the same; each may also begin with VAULT_ instead of BAO_. The token comes from
+BAO_TOKEN, else from ~/.vault-token, where "quorate login" keeps it.`,
 	}
 	new(connection).flags(&topic.Flags, "")
 	c := group("quorate", `Quorate keeps secrets and gives a quorum of key holders what no one alone can have.
