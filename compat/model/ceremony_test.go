@@ -31,6 +31,7 @@ type reference struct {
 	kind           string // "local", "anyone", "token" or "holder"
 	token          string // its owner, if a token is
 	starter        int    // the holder who proved a share at the start, or 0
+	weak           bool   // nothing but its connection gave the authority to start
 	n, t           int
 	idle           time.Duration
 	begun          time.Time
@@ -42,7 +43,7 @@ type reference struct {
 // over lists the reasons one after the other.
 func (r *reference) over(now time.Time) bool {
 	age := now.Sub(r.begun)
-	if r.cancelled || r.won || age >= 24*time.Hour {
+	if r.cancelled || r.won || age >= 24*time.Hour || age < -24*time.Hour {
 		return true
 	}
 	if len(r.votes) == 0 {
@@ -77,7 +78,7 @@ func (r *reference) cancel(c ceremony.Caller, now time.Time) string {
 		c.TokenAllowed && c.Token != "",
 		r.token != "" && c.Token == r.token,
 		byConnection && c.Local,
-		byConnection && c.Anyone,
+		r.kind == "anyone" && c.Anyone && len(r.votes) == 0,
 		holds && c.Slot == r.starter,
 		holds && r.othersVoted(c.Slot) == 0,
 	}
@@ -105,7 +106,7 @@ func (r *reference) yields(c ceremony.Caller, now time.Time) bool {
 		return true
 	case r.othersVoted(r.starter) > 0: // an honest holder's approval is never thrown away
 		return false
-	case r.kind == "local" || r.kind == "anyone":
+	case r.weak:
 		return allowed || holds
 	case r.kind == "holder" && allowed:
 		return true
@@ -163,7 +164,6 @@ func (w *world) caller(t *rapid.T) ceremony.Caller {
 	c := ceremony.Caller{Local: has("local"), Anyone: has("open"), TokenAllowed: has("allowed")}
 	if has("token") || single == "allowed" {
 		c.Token = rapid.SampledFrom([]string{"t1", "t2"}).Draw(t, "id")
-		c.Lineage = []string{c.Token, "root"}
 	}
 	if single == "starter" && w.ref != nil {
 		c.Slot = w.ref.starter
@@ -221,6 +221,7 @@ func (w *world) begin(c ceremony.Caller) {
 	})
 	w.ref = &reference{
 		n: w.n, t: w.t, idle: w.idle, begun: w.now, votes: map[int]time.Time{}, against: map[int]bool{}, starter: max(c.Slot, 0),
+		weak: c.Slot < 1 && (c.Token == "" || !c.TokenAllowed),
 	}
 	switch {
 	case c.Token != "":

@@ -20,21 +20,21 @@ const (
 // Initiator is who started an attempt.
 type Initiator struct {
 	By Authority `json:"by"`
-	// Token is the record ID of the token that owns the attempt, and Lineage those of it and its ancestors.
-	Token   string   `json:"token,omitempty"`
-	Lineage []string `json:"lineage,omitempty"`
+	// Token is the record ID of the token that owns the attempt.
+	Token string `json:"token,omitempty"`
 	// Slot is that of the holder who proved a share at the start; with ByToken too, when both were given.
 	Slot int `json:"slot,omitempty"`
+	// Connection says that nothing but the connection gave the authority to start, whoever owns the attempt.
+	Connection bool `json:"connection,omitempty"`
 }
 
 // Caller is who asks, after admission. Each fact stands for itself: a caller may be several things at once.
 type Caller struct {
 	Local  bool // over a local connection
 	Anyone bool // over a listener that is open to all
-	// Token and Lineage are those of a live token, whether or not its policy allows the operation; TokenAllowed
-	// says whether it does.
+	// Token is the record ID of a live token, whether or not its policy allows the operation; TokenAllowed says
+	// whether it does.
 	Token        string
-	Lineage      []string
 	TokenAllowed bool
 	Slot         int // above 0: a holder proved the share of this slot
 }
@@ -66,13 +66,13 @@ func (c Caller) MayStart() error {
 func (c Caller) Initiator() Initiator {
 	switch {
 	case c.Token != "":
-		return Initiator{By: ByToken, Token: c.Token, Lineage: slices.Clone(c.Lineage), Slot: max(c.Slot, 0)}
+		return Initiator{By: ByToken, Token: c.Token, Slot: max(c.Slot, 0), Connection: !c.TokenAllowed && c.Slot <= 0}
 	case c.Slot > 0:
 		return Initiator{By: ByHolder, Slot: c.Slot}
 	case c.Local:
-		return Initiator{By: ByLocal}
+		return Initiator{By: ByLocal, Connection: true}
 	}
-	return Initiator{By: ByAnyone}
+	return Initiator{By: ByAnyone, Connection: true}
 }
 
 // Cancel ends the attempt, or records the objection of a holder who may not end it alone and answers ErrObjection;
@@ -100,13 +100,16 @@ func (a *Attempt) Cancel(c Caller, now time.Time) error {
 // owns reports whether c's token started the attempt; policy doesn't matter then.
 func (a *Attempt) owns(c Caller) bool { return c.Token != "" && c.Token == a.Initiator.Token }
 
-// connectionEnds reports whether c's connection is enough: only for what a connection started.
+// connectionEnds reports whether c's connection is enough: a local one for what a connection started, and what
+// anyone started for anyone, until a holder has approved it.
 func (a *Attempt) connectionEnds(c Caller) bool {
-	return (c.Local || c.Anyone) && a.startedByConnection()
-}
-
-func (a *Attempt) startedByConnection() bool {
-	return a.Initiator.By == ByLocal || a.Initiator.By == ByAnyone
+	switch a.Initiator.By {
+	case ByLocal:
+		return c.Local
+	case ByAnyone:
+		return c.Local || c.Anyone && len(a.Approvals) == 0
+	}
+	return false
 }
 
 // cancelByHolder ends what the holder started, or what no other holder has approved; the rest they object to.
@@ -125,7 +128,7 @@ func (a *Attempt) cancelByHolder(slot int) error {
 
 // GivesWay reports whether a start by c may take the place of this attempt. One that has ended always gives way.
 // An open one does so to stronger authority only, and only while nobody but its own starter has approved: to a
-// holder at once if a connection started it, otherwise to another holder after Limits.Unapproved; to a token that
+// holder at once if a connection was all it was started with, otherwise to another holder after Limits.Unapproved; to a token that
 // policy allows at once, unless a token started it, which the other must cancel.
 func (a *Attempt) GivesWay(c Caller, now time.Time) bool {
 	switch {
@@ -133,7 +136,7 @@ func (a *Attempt) GivesWay(c Caller, now time.Time) bool {
 		return true
 	case a.approvedByOtherThan(a.Initiator.Slot):
 		return false
-	case a.startedByConnection():
+	case a.Initiator.Connection:
 		return c.allowed() || a.isSlot(c.Slot)
 	case a.Initiator.By == ByHolder && c.allowed():
 		return true

@@ -16,10 +16,10 @@ var callers = map[string]Caller{
 	"nobody":             {},
 	"local":              {Local: true},
 	"open":               {Anyone: true},
-	"t":                  {Token: "t", Lineage: []string{"t"}},
-	"t's child":          {Token: "child", Lineage: []string{"child", "t"}},
-	"u":                  {Token: "u", Lineage: []string{"u"}},
-	"allowed":            {Token: "u", Lineage: []string{"u"}, TokenAllowed: true},
+	"t":                  {Token: "t"},
+	"t's child":          {Token: "child"},
+	"u":                  {Token: "u"},
+	"allowed":            {Token: "u", TokenAllowed: true},
 	"allowed, no token":  {TokenAllowed: true},
 	"holder 1":           {Slot: 1},
 	"holder 4":           {Slot: 4},
@@ -64,26 +64,31 @@ func (o outcome) of(t *testing.T, caller string) string {
 }
 
 var (
-	byLocal   = Initiator{By: ByLocal}
-	byAnyone  = Initiator{By: ByAnyone}
-	byT       = Initiator{By: ByToken, Token: "t", Lineage: []string{"t"}}
-	byT4      = Initiator{By: ByToken, Token: "t", Lineage: []string{"t"}, Slot: 4}
+	byLocal   = Initiator{By: ByLocal, Connection: true}
+	byAnyone  = Initiator{By: ByAnyone, Connection: true}
+	byT       = Initiator{By: ByToken, Token: "t"}
+	byTLocal  = Initiator{By: ByToken, Token: "t", Connection: true}
+	byT4      = Initiator{By: ByToken, Token: "t", Slot: 4}
 	byHolder4 = Initiator{By: ByHolder, Slot: 4}
 )
 
 const denied = "denied"
 
 var cancels = []outcome{
-	// What a connection started, any connection of either kind ends, whoever has approved.
-	{byLocal, nil, map[string]string{denied: "nobody, t, t's child, u, allowed + no token, holder 6 of 5, holder -1"}, "ends"},
+	// What a local connection started, any other ends, whoever has approved; what anyone started, anyone, until then.
+	{byLocal, nil, map[string]string{denied: "nobody, open, t, t's child, u, allowed + no token, holder 6 of 5, holder -1"}, "ends"},
 	{byAnyone, nil, map[string]string{denied: "nobody, t, t's child, u, allowed + no token, holder 6 of 5, holder -1"}, "ends"},
 	{byLocal, []int{1, 2}, map[string]string{
-		denied:    "nobody, t, t's child, u, allowed + no token, holder 6 of 5, holder -1",
-		"objects": "holder 1, holder 4, holder 1 + u, holder 1 + t, holder 4 + u",
+		denied:    "nobody, open, t, t's child, u, allowed + no token, holder 6 of 5, holder -1",
+		"objects": "holder 1, holder 4, open holder 1, holder 1 + u, holder 1 + t, holder 4 + u",
 	}, "ends"},
 	{byLocal, []int{1}, map[string]string{
-		denied:    "nobody, t, t's child, u, allowed + no token, holder 6 of 5, holder -1",
+		denied:    "nobody, open, t, t's child, u, allowed + no token, holder 6 of 5, holder -1",
 		"objects": "holder 4, holder 4 + u",
+	}, "ends"},
+	{byAnyone, []int{1, 2}, map[string]string{
+		denied:    "nobody, open, t, t's child, u, allowed + no token, holder 6 of 5, holder -1",
+		"objects": "holder 1, holder 4, open holder 1, holder 1 + u, holder 1 + t, holder 4 + u",
 	}, "ends"},
 	// What a token started belongs to it; local doesn't help.
 	{byT, nil, map[string]string{
@@ -253,6 +258,11 @@ var starts = []outcome{
 	{byAnyone, nil, map[string]string{
 		now: "allowed, holder 1, holder 4, local holder 1, open holder 1, holder 1 + u, holder 1 + t, holder 4 + u, holder 1 + allowed",
 	}, never},
+	// A live token that no policy allows anything owns what it started over a local connection, and strengthens nothing.
+	{byTLocal, nil, map[string]string{
+		now: "allowed, holder 1, holder 4, local holder 1, open holder 1, holder 1 + u, holder 1 + t, holder 4 + u, holder 1 + allowed",
+	}, never},
+	{byTLocal, []int{1}, nil, never},
 	{byLocal, []int{1}, nil, never},
 	{byAnyone, []int{4}, nil, never},
 	// A token's attempt gives way to nobody before its time: another token may cancel it, in the open. Nobody has
@@ -343,17 +353,17 @@ func TestMayStart(t *testing.T) {
 
 func TestInitiator(t *testing.T) {
 	for name, want := range map[string]Initiator{
-		"local":              {By: ByLocal},
-		"open":               {By: ByAnyone},
-		"t":                  {By: ByToken, Token: "t", Lineage: []string{"t"}},
-		"t's child":          {By: ByToken, Token: "child", Lineage: []string{"child", "t"}},
+		"local":              {By: ByLocal, Connection: true},
+		"open":               {By: ByAnyone, Connection: true},
+		"t":                  {By: ByToken, Token: "t", Connection: true},
+		"t's child":          {By: ByToken, Token: "child", Connection: true},
 		"holder 4":           {By: ByHolder, Slot: 4},
-		"local u":            {By: ByToken, Token: "u"},
+		"local u":            {By: ByToken, Token: "u", Connection: true},
 		"local holder 1":     {By: ByHolder, Slot: 1},
 		"open holder 1":      {By: ByHolder, Slot: 1},
 		"holder 4, u":        {By: ByToken, Token: "u", Slot: 4},
 		"holder 1, allowed":  {By: ByToken, Token: "u", Slot: 1},
-		"everything but one": {By: ByToken, Token: "u"},
+		"everything but one": {By: ByToken, Token: "u", Connection: true},
 	} {
 		if got := callers[name].Initiator(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", name, got, want)

@@ -422,7 +422,7 @@ func TestExpiryAndFinalShareAtOneInstant(t *testing.T) {
 // T30: what is stored goes on elsewhere, with its approvals, and no share was ever in it.
 func TestStoredAttemptGoesOn(t *testing.T) {
 	q := newQuorum(5, 1)
-	a := started(Initiator{By: ByToken, Token: "c0ffee", Lineage: []string{"c0ffee", "beef"}, Slot: 4})
+	a := started(Initiator{By: ByToken, Token: "c0ffee", Slot: 4})
 	q.approve(t, a, epoch.Add(time.Second), 1, 2)
 	if err := a.Cancel(Caller{Slot: 5}, epoch.Add(time.Second)); !errors.Is(err, ErrObjection) {
 		t.Fatal(err)
@@ -488,18 +488,13 @@ func TestThresholdOfZeroNeverCompletes(t *testing.T) {
 
 func TestAttemptOwnsItsMemory(t *testing.T) {
 	p := params()
-	lineage := []string{"t", "parent"}
-	p.Initiator = Initiator{By: ByToken, Token: "t", Lineage: lineage}
+	p.Initiator = Initiator{By: ByToken, Token: "t"}
 	q, a := newQuorum(5, 1), New(p)
 	ap := q.by(a, 1)
 	if _, err := a.Approve(ap, q.verifier, epoch); err != nil {
 		t.Fatal(err)
 	}
-	lineage[1] = "stranger"
 	clear(ap.Signature)
-	if a.Initiator.Lineage[1] != "parent" {
-		t.Error("the lineage is shared with the caller")
-	}
 	if !q.approve(t, a, epoch, 2, 3) {
 		t.Error("the signature is shared with the caller")
 	}

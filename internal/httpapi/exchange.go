@@ -164,7 +164,7 @@ func (x *exchange) limiter() *limiter {
 
 // routed checks all that needs no body, and finds the handler.
 func (x *exchange) routed() (handler, error) {
-	if ns := strings.Trim(x.r.Header.Get("X-Vault-Namespace"), "/"); ns != "" && ns != "root" {
+	if ns := strings.Trim(x.r.Header.Get("X-Vault-Namespace"), "/"); ns != "" && ns != "root" && !x.route.anywhere {
 		if x.route.rootOnly {
 			return nil, errRootNamespace
 		}

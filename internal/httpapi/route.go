@@ -67,6 +67,7 @@ type route struct {
 	sudo      bool  // needs sudo in addition
 	sealed    bool  // works without the keys; all others answer 503 then, before they look at anything else
 	rootOnly  bool  // says 400, not 404, when asked in a namespace
+	anywhere  bool  // answers in any namespace: there is only one server behind them all
 	limit     int64 // bytes of body
 	ops       map[operation]handler
 }

@@ -32,7 +32,7 @@ func sealRoutes() []route {
 		{path: "sys/init", raw: true, sealed: true, rootOnly: true, limit: initBody, ops: map[operation]handler{
 			opRead: initStatus, opUpdate: initialize,
 		}},
-		{path: "sys/seal-status", raw: true, sealed: true, limit: smallBody, ops: map[operation]handler{opRead: sealStatus}},
+		{path: "sys/seal-status", raw: true, sealed: true, anywhere: true, limit: smallBody, ops: map[operation]handler{opRead: sealStatus}},
 		{path: "sys/unseal", raw: true, sealed: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{opUpdate: unseal}},
 		{path: "sys/health", raw: true, sealed: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{opRead: health}},
 		{path: "sys/leader", raw: true, sealed: true, limit: smallBody, ops: map[operation]handler{opRead: leader}},

@@ -64,10 +64,10 @@ func newTokenData(e *token.Entry, id []byte, now time.Time) *tokenData {
 }
 
 // newAuth is how a token looks to who made or renewed it.
-func newAuth(e *token.Entry, id []byte, now time.Time) *authBlock {
+func newAuth(e *token.Entry, id []byte) *authBlock {
 	return &authBlock{
 		ClientToken: id, Accessor: e.Accessor, Policies: e.Policies, TokenPolicies: e.Policies, Metadata: e.Meta,
-		LeaseDuration: seconds(e.Remaining(now)), Renewable: e.Renewable, TokenType: e.Type, Orphan: e.Orphan, NumUses: e.NumUses,
+		LeaseDuration: seconds(e.TTL), Renewable: e.Renewable, TokenType: e.Type, Orphan: e.Orphan, NumUses: e.NumUses,
 	}
 }
 
@@ -151,7 +151,7 @@ func renew(find tokenFinder) handler {
 			if rep.warnings, err = c.Tokens.Renew(c.Tx, e, increment); err != nil {
 				return err
 			}
-			rep.auth = newAuth(e, id, x.Now())
+			rep.auth = newAuth(e, id)
 			return nil
 		})
 		return rep, err
@@ -203,7 +203,7 @@ func create(orphan bool) handler {
 			if id, e, rep.warnings, err = c.Tokens.Create(c.Tx, c.Token, spec); err != nil {
 				return err
 			}
-			rep.auth = newAuth(e, id.Reveal(), x.Now())
+			rep.auth = newAuth(e, id.Reveal())
 			return nil
 		})
 		x.fields.owned = append(x.fields.owned, id.Reveal())

@@ -48,61 +48,66 @@ func (n *Node) View(ctx context.Context, a Access, fn func(*Call) error) error {
 		if !errors.Is(err, errCountUse) {
 			return err
 		}
-		e, err := n.countUse(ctx, act, a)
-		if err != nil {
-			return err
-		}
-		return act.Barrier.View(ctx, func(r store.Reader) error {
-			return n.call(act, readOnly{r}, e, a, fn, nil)
+		return n.update(ctx, act, a, func(c *Call) error {
+			c.Tx = readOnly{c.Tx}
+			return fn(c)
 		})
 	})
 }
 
-// Update decides and writes in one transaction. fn may run more than once and must have no effects outside its Call.
-func (n *Node) Update(ctx context.Context, a Access, fn func(*Call) error) error {
-	return n.use(ctx, func(ctx context.Context, act *active) error {
-		var after []func()
-		err := act.Barrier.Update(ctx, func(tx store.Tx) error {
-			e, err := act.tokens.Authenticate(tx, a.Token.Reveal())
-			if err != nil {
-				return err
-			}
-			if e.Limited {
-				return errCountUse
-			}
-			return n.call(act, tx, e, a, fn, &after)
-		})
-		if errors.Is(err, errCountUse) {
-			var e *token.Entry
-			if e, err = n.countUse(ctx, act, a); err != nil {
-				return err
-			}
-			err = act.Barrier.Update(ctx, func(tx store.Tx) error {
-				return n.call(act, tx, e, a, fn, &after)
-			})
-		}
-		if err != nil {
-			return err
-		}
-		for _, tell := range after {
-			tell()
-		}
-		return nil
-	})
-}
-
-// errCountUse sends a token with a limited number of uses the longer way: the use is counted in a transaction of its
-// own, so that it counts even when the request then fails.
+// errCountUse sends a read with a token of limited uses the other way: its use must be counted.
 var errCountUse = errors.New("the token's use must be counted")
 
-func (n *Node) countUse(ctx context.Context, act *active, a Access) (e *token.Entry, err error) {
-	err = act.Barrier.Update(ctx, func(tx store.Tx) error {
-		if e, err = act.tokens.Authenticate(tx, a.Token.Reveal()); err != nil {
+// Update decides and writes in one transaction. fn may run more than once and must have no effects outside its Call.
+// The use of a token that has a limited number of them counts even when the request is refused or fails.
+func (n *Node) Update(ctx context.Context, a Access, fn func(*Call) error) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error { return n.update(ctx, act, a, fn) })
+}
+
+func (n *Node) update(ctx context.Context, act *active, a Access, fn func(*Call) error) error {
+	var after []func()
+	var failed error // of fn, where the transaction commits all the same
+	err := act.Barrier.Update(ctx, func(tx store.Tx) error {
+		failed = nil
+		e, err := act.tokens.Authenticate(tx, a.Token.Reveal())
+		if err != nil {
 			return err
 		}
-		return act.tokens.Use(tx, e)
+		if !e.Limited {
+			return n.call(act, tx, e, a, fn, &after)
+		}
+		if err := act.tokens.Use(tx, e); err != nil {
+			return err
+		}
+		overlay := store.NewOverlay(tx)
+		if failed = n.call(act, overlay, e, a, fn, &after); failed != nil {
+			return nil
+		}
+		return apply(tx, overlay)
 	})
-	return e, err
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	for _, tell := range after {
+		tell()
+	}
+	return nil
+}
+
+func apply(tx store.Tx, o *store.Overlay) error {
+	for key, value := range o.Changes() {
+		write := func() error { return tx.Put(key, value) }
+		if value == nil {
+			write = func() error { return tx.Delete(key) }
+		}
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n *Node) call(act *active, tx store.Tx, e *token.Entry, a Access, fn func(*Call) error, after *[]func()) error {

@@ -24,7 +24,7 @@ func (n *Node) ApproveRoot(ctx context.Context, f Family, nonce string, share se
 		return err
 	})
 	if err != nil {
-		n.Logger.Warn("root generation approval refused", "error", err)
+		n.refused("root generation", err)
 	}
 	return st, err
 }
@@ -33,11 +33,7 @@ func (n *Node) ApproveRoot(ctx context.Context, f Family, nonce string, share se
 var errPrepare = errors.New("the approval is the last one and its effect is not prepared")
 
 func (n *Node) approve(ctx context.Context, act *active, f Family, nonce string, share secret.Bytes) (st RootStatus, err error) {
-	var p *approval
-	err = act.Barrier.View(ctx, func(r store.Reader) error {
-		p, err = n.checkApproval(act, r, f, nonce, share)
-		return err
-	})
+	p, err := n.viewApproval(ctx, act, f, nonce, share)
 	if err != nil || p.replay != nil {
 		return p.status(), err
 	}
@@ -59,11 +55,25 @@ func (n *Node) approve(ctx context.Context, act *active, f Family, nonce string,
 		}
 		last = true
 	}
+	if errors.Is(err, ErrNotStarted) || errors.Is(err, ErrNonce) {
+		// Over since it was looked at: perhaps by this same approval, sent twice at once.
+		if p, again := n.viewApproval(ctx, act, f, nonce, share); again == nil && p.replay != nil {
+			return *p.replay, nil
+		}
+	}
 	if err != nil {
 		return RootStatus{}, err
 	}
 	n.Logger.Info("root generation approved", "nonce", nonce, "slot", p.slot, "progress", st.Progress, "required", st.Required, "complete", st.Complete)
 	return st, nil
+}
+
+func (n *Node) viewApproval(ctx context.Context, act *active, f Family, nonce string, share secret.Bytes) (p *approval, err error) {
+	err = act.Barrier.View(ctx, func(r store.Reader) error {
+		p, err = n.checkApproval(act, r, f, nonce, share)
+		return err
+	})
+	return p, err
 }
 
 // approval is one holder's consent that was checked against a snapshot and waits for its Update.
@@ -127,7 +137,7 @@ func (n *Node) lostReply(r store.Reader, rec *seal.Record, f Family, nonce strin
 	}
 	slot, key, err := rec.Check(share)
 	if err != nil {
-		return nil, err
+		return nil, nil // whoever has no share learns nothing about this nonce
 	}
 	key.Wipe()
 	if slot != res.Slot || f != res.Family || !n.Now().Before(res.Expires) {
@@ -154,10 +164,18 @@ func (n *Node) prepare(ctx context.Context, act *active, d delivery.Delivery) (*
 		return &prepared{key: d.TokenKey}, nil
 	}
 	p := &prepared{id: token.NewID()}
-	err := act.Barrier.View(ctx, func(r store.Reader) (err error) {
+	err := act.Barrier.View(ctx, func(r store.Reader) error {
+		otp, err := takeOTP(r)
+		if err != nil {
+			return err
+		}
+		if d.Mode == delivery.OTP {
+			d.OTP = otp.Reveal()
+		}
 		p.key, err = act.tokens.Key(r, p.id.Reveal())
 		return err
 	})
+	defer d.Wipe()
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +200,7 @@ func (n *Node) recordApproval(act *active, tx store.Tx, p *approval, ready *prep
 		return RootStatus{}, err
 	}
 	if !complete {
-		return rootStatus(rec.Generation(), open), putJSON(tx, attemptKey, open)
+		return rootStatus(rec.Generation(), open), open.put(tx)
 	}
 	if ready == nil {
 		return RootStatus{}, errPrepare
@@ -196,7 +214,7 @@ func (n *Node) complete(act *active, tx store.Tx, open *openAttempt, slot int, r
 	if _, err := act.tokens.CreateRoot(tx, ready.key); err != nil {
 		return RootStatus{}, err
 	}
-	if err := tx.Delete(attemptKey); err != nil {
+	if err := dropAttempt(tx); err != nil {
 		return RootStatus{}, err
 	}
 	res := &result{

@@ -3,26 +3,31 @@ package node
 import (
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/delivery"
 	"github.com/quorate/quorate/internal/seal"
+	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
 )
 
 const (
 	attemptKey   = "ceremony/root-token/attempt"
+	otpKey       = "ceremony/root-token/otp"     // of that attempt: apart, so that nobody reads it before it is used
 	resultPrefix = "ceremony/root-token/result/" // + nonce
 )
 
 // openAttempt is the record of the attempt in progress. // attemptKey → openAttempt
 type openAttempt struct {
 	*ceremony.Attempt `json:"attempt"`
-	Delivery          delivery.Delivery `json:"delivery"`
+	Delivery          delivery.Delivery `json:"delivery"`            // without the OTP
+	OwnerKey          string            `json:"owner_key,omitempty"` // under which the token that owns it is stored
 }
 
 // result is kept for a short time so that a lost reply can be had again. // resultPrefix + nonce → result
@@ -46,32 +51,63 @@ func rootStatus(gen *seal.Generation, open *openAttempt) RootStatus {
 }
 
 // loadAttempt reads the checked generation record and the attempt in progress, nil if there is none. An attempt past
-// its deadline is none, whether or not it has been swept.
+// its deadline is none, whether or not it has been swept, and neither is one whose record is damaged: it can't be
+// approved any more, and must not be in the way of the next.
 func (n *Node) loadAttempt(act *active, r store.Reader) (*seal.Record, *openAttempt, error) {
 	rec, err := act.Record(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	open, err := readAttempt(r)
-	if err != nil || open == nil {
+	switch {
+	case errors.Is(err, errDamagedAttempt):
+		n.refusals.Do(func() { n.Logger.Error("the attempt in progress is lost", "error", err) })
+		return rec, nil, nil
+	case err != nil || open == nil:
 		return rec, nil, err
-	}
-	if open.Ended(n.Now()) || open.Generation != rec.Generation().Number {
+	case open.over(rec, n.Now()):
 		return rec, nil, nil
 	}
 	return rec, open, nil
 }
 
+func (o *openAttempt) over(rec *seal.Record, now time.Time) bool {
+	return o.Ended(now) || o.Generation != rec.Generation().Number
+}
+
+var errDamagedAttempt = errors.New("the record of the root generation attempt is damaged")
+
 func readAttempt(r store.Reader) (*openAttempt, error) {
 	values, err := r.Get(attemptKey)
+	if errors.Is(err, barrier.ErrDamaged) {
+		return nil, errDamagedAttempt
+	}
 	if err != nil || values[0] == nil {
 		return nil, err
 	}
 	open := &openAttempt{}
-	if err := json.Unmarshal(values[0], open); err != nil {
-		return nil, fmt.Errorf("the record of the root generation attempt is damaged: %w", err)
+	if json.Unmarshal(values[0], open) != nil || open.Attempt == nil {
+		return nil, errDamagedAttempt
 	}
 	return open, nil
+}
+
+func (o *openAttempt) put(tx store.Tx) error { return putJSON(tx, attemptKey, o) }
+
+// putOTP stores the OTP of a new attempt, or removes that of an earlier one.
+func putOTP(tx store.Tx, otp []byte) error {
+	if len(otp) == 0 {
+		return tx.Delete(otpKey)
+	}
+	return tx.Put(otpKey, otp)
+}
+
+// dropAttempt ends whatever attempt there is.
+func dropAttempt(tx store.Tx) error {
+	if err := tx.Delete(attemptKey); err != nil {
+		return err
+	}
+	return tx.Delete(otpKey)
 }
 
 func readResult(value []byte) (*result, error) {
@@ -107,39 +143,53 @@ func (res *result) status(nonce string) *RootStatus {
 	}
 }
 
-// endAttemptOf ends the open attempt if it depends on the token that e's revocation killed.
+// endAttemptOf ends the open attempt if it depends on a token that dies by the revocation of e: the token that
+// started it, or the one that seed 1 names.
 func (c *Call) endAttemptOf(e *token.Entry, orphanChildren bool) error {
 	open, err := readAttempt(c.Tx)
+	if errors.Is(err, errDamagedAttempt) {
+		return dropAttempt(c.Tx)
+	}
 	if err != nil || open == nil {
 		return err
 	}
-	lineage := open.Initiator.Lineage
-	if open.Delivery.Mode == delivery.Token {
-		named, err := c.Tokens.ByKey(c.Tx, open.Delivery.TokenKey)
+	for _, key := range []string{open.OwnerKey, open.Delivery.TokenKey} {
+		if key == "" {
+			continue
+		}
+		dies, err := c.diesWith(e, key, orphanChildren)
 		if err != nil {
 			return err
 		}
-		if named != nil {
-			lineage = append(slices.Clone(lineage), named.Lineage()...)
+		if dies {
+			nonce := open.Nonce
+			c.after = append(c.after, func() {
+				c.node.Logger.Warn("root generation ended: a token it depends on was revoked", "nonce", nonce)
+			})
+			return dropAttempt(c.Tx)
 		}
 	}
-	// With its children living on as orphans, only e itself dies.
-	dies := slices.Contains(lineage, e.RecordID)
-	if orphanChildren {
-		dies = open.Initiator.Token == e.RecordID || open.Delivery.TokenKey == e.Key
-	}
-	if !dies {
-		return nil
-	}
-	return c.endAttempt("the token it depends on was revoked")
+	return nil
 }
 
-// endAttempt ends the open attempt, if there is one.
-func (c *Call) endAttempt(why string) error {
-	open, err := readAttempt(c.Tx)
-	if err != nil || open == nil {
-		return err
+// diesWith reports whether the token under key dies when e is revoked. With its children living on as orphans, only e
+// itself does.
+func (c *Call) diesWith(e *token.Entry, key string, orphanChildren bool) (bool, error) {
+	t, err := c.Tokens.ByKey(c.Tx, key)
+	if err != nil || t == nil {
+		return false, err
 	}
-	c.after = append(c.after, func() { c.node.Logger.Warn("root generation ended", "nonce", open.Nonce, "reason", why) })
-	return c.Tx.Delete(attemptKey)
+	if orphanChildren {
+		return t.RecordID == e.RecordID, nil
+	}
+	return slices.Contains(t.Lineage(), e.RecordID), nil
+}
+
+// takeOTP reads the OTP of the attempt, for the one time it is used.
+func takeOTP(r store.Reader) (secret.Bytes, error) {
+	values, err := r.Get(otpKey)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	return secret.Copy(values[0]), nil
 }

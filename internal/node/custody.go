@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/delivery"
@@ -28,14 +30,22 @@ type SealStatus struct {
 // Initialized reports whether the store holds a cluster.
 func (n *Node) Initialized(ctx context.Context) (bool, error) {
 	rec, err := n.sealRecord(ctx)
-	return rec != nil, err
+	return rec != nil || errors.Is(err, seal.ErrUnreadable), unlessUnreadable(err)
+}
+
+// unlessUnreadable lets the status be told of a cluster whose record is damaged beyond reading.
+func unlessUnreadable(err error) error {
+	if errors.Is(err, seal.ErrUnreadable) {
+		return nil
+	}
+	return err
 }
 
 // SealStatus tells the state of the seal and the progress of unsealing.
 func (n *Node) SealStatus(ctx context.Context) (SealStatus, error) {
 	rec, err := n.sealRecord(ctx)
 	if err != nil || rec == nil {
-		return SealStatus{Sealed: true}, err
+		return SealStatus{Initialized: errors.Is(err, seal.ErrUnreadable), Sealed: n.Sealed()}, unlessUnreadable(err)
 	}
 	gen := rec.Generation()
 	st := SealStatus{Initialized: true, Sealed: n.Sealed(), Threshold: gen.Threshold, Shares: gen.Shares}
@@ -84,36 +94,39 @@ func (n *Node) Init(ctx context.Context, r InitRequest) (*InitResult, error) {
 	if r.Replace && !r.Local {
 		return nil, fault.New(fault.Denied, "replace needs a local connection: repeat the init on the server's own machine, over 127.0.0.1 or its unix socket")
 	}
-	if err := n.checkPGPKeys(ctx, r); err != nil {
-		return nil, err
-	}
-	n.transition.Lock()
-	defer n.transition.Unlock()
 	id := token.NewID()
-	res, err := seal.Init(ctx, n.Store, seal.InitParams{
+	params := seal.InitParams{
 		Shares: r.Shares, Threshold: r.Threshold, ClusterName: n.ClusterName, Replace: r.Replace,
 		Rand: n.Rand, Now: n.Now(),
 		Fill: func(tx store.Tx) error { return n.firstRecords(tx, id) },
-	})
+	}
+	if err := params.Possible(ctx, n.Store); err != nil {
+		return nil, err
+	}
+	if err := n.checkPGPKeys(r); err != nil {
+		return nil, err
+	}
+	leave, err := n.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	res, err := seal.Init(ctx, n.Store, params)
 	if err != nil {
 		id.Wipe()
 		return nil, err
 	}
 	n.Logger.Info("initialised", "cluster_id", res.ClusterID, "shares", r.Shares, "threshold", r.Threshold, "replaced", r.Replace)
-	return n.deliverInit(r, res, id)
+	out, err := n.deliverInit(r, res, id)
+	if err != nil {
+		res.Wipe()
+		id.Wipe()
+	}
+	return out, err
 }
 
-// checkPGPKeys makes a trial encryption to each key, so that no share is lost on a key that can't receive it. It does
-// so only where an init is possible: strangers can't make an initialised server do the work.
-func (n *Node) checkPGPKeys(ctx context.Context, r InitRequest) error {
-	if len(r.PGPKeys) == 0 && len(r.RootTokenPGPKey) == 0 {
-		return nil
-	}
-	if is, err := n.Initialized(ctx); err != nil {
-		return err
-	} else if is && !r.Replace {
-		return seal.ErrAlreadyInitialized
-	}
+// checkPGPKeys makes a trial encryption to each key, so that no share is lost on a key that can't receive it.
+func (n *Node) checkPGPKeys(r InitRequest) error {
 	if len(r.PGPKeys) > 0 && len(r.PGPKeys) != r.Shares {
 		return fault.New(fault.Invalid, "the number of pgp_keys must equal secret_shares: give one key for each share, or none")
 	}
@@ -186,14 +199,17 @@ func (n *Node) deliverInit(r InitRequest, res *seal.InitResult, id secret.Bytes)
 // Unseal takes one share, which it wipes. At the threshold the node unseals. While unsealed the share is ignored.
 func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool) (SealStatus, error) {
 	defer share.Wipe()
-	n.transition.Lock()
-	defer n.transition.Unlock()
+	leave, err := n.turn(ctx)
+	if err != nil {
+		return SealStatus{}, err
+	}
+	defer leave()
 	if !n.Sealed() {
 		return n.SealStatus(ctx)
 	}
 	p, opened, err := n.unsealer.Submit(ctx, share, local)
 	if err != nil {
-		n.Logger.Warn("share refused", "at", "unseal", "error", err)
+		n.refused("unseal", err)
 		return SealStatus{}, err
 	}
 	if opened == nil {
@@ -212,8 +228,11 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool) (Seal
 // can't wear an unseal down.
 func (n *Node) ResetUnseal(ctx context.Context, share secret.Bytes, local bool) (SealStatus, error) {
 	defer share.Wipe()
-	n.transition.Lock()
-	defer n.transition.Unlock()
+	leave, err := n.turn(ctx)
+	if err != nil {
+		return SealStatus{}, err
+	}
+	defer leave()
 	if !n.Sealed() {
 		return SealStatus{}, fault.New(fault.Invalid, "vault is unsealed: there is no unseal progress to reset")
 	}
@@ -224,20 +243,36 @@ func (n *Node) ResetUnseal(ctx context.Context, share secret.Bytes, local bool) 
 	return n.SealStatus(ctx)
 }
 
-// Seal ends an open attempt and wipes the keys. On a sealed node it does nothing, and asks for no authority.
+// errSealedDirty answers a seal that came into force while the store failed.
+var errSealedDirty = fault.New(fault.Unavailable, "the server is sealed, but the store could not be written: "+
+	"a root generation that was in progress may still be there after the next unseal; cancel it then")
+
+// sealPatience is how long a seal waits for the store before it wipes the keys all the same.
+const sealPatience = 10 * time.Second
+
+// Seal wipes the keys, and ends an open attempt once no request can start another. On a sealed node it does nothing,
+// and asks for no authority.
 func (n *Node) Seal(ctx context.Context, a Access) error {
-	n.transition.Lock()
-	defer n.transition.Unlock()
-	if n.Sealed() {
-		return nil
-	}
-	err := n.Update(ctx, a, func(c *Call) error {
-		return c.endAttempt("sealed by an operator")
-	})
+	leave, err := n.turn(ctx)
 	if err != nil {
 		return err
 	}
-	n.deactivate()
+	defer leave()
+	if n.Sealed() {
+		return nil
+	}
+	if err := n.View(ctx, a, func(*Call) error { return nil }); err != nil {
+		return err
+	}
+	err = n.deactivate(func(act *active) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sealPatience)
+		defer cancel()
+		return act.Barrier.Update(ctx, func(tx store.Tx) error { return dropAttempt(tx) })
+	})
+	if err != nil {
+		n.Logger.Error("sealed, but the open attempt could not be ended", "error", err)
+		return errSealedDirty
+	}
 	n.Logger.Info("sealed", "by", "operator")
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/seal"
@@ -46,10 +48,11 @@ type Options struct {
 type Node struct {
 	Options
 	unsealer *seal.Unsealer
-	// transition is held while the node turns from sealed to unsealed or back, so that two completing shares or a
-	// share and a seal can't interleave. Requests never wait for it.
-	transition sync.Mutex
+	// transition has room for one: whoever turns the node from sealed to unsealed or back, so that two completing
+	// shares, or a share and a seal, can't interleave. Only init, unseal, reset and seal wait for it.
+	transition chan struct{}
 	active     atomic.Pointer[active]
+	refusals   rate.Sometimes // keeps strangers from filling the log
 }
 
 const defaultTTL = 768 * time.Hour
@@ -75,7 +78,25 @@ func New(o Options) (*Node, error) {
 	if o.Ceremony == (ceremony.Limits{}) {
 		o.Ceremony = ceremony.DefaultLimits()
 	}
-	return &Node{Options: o, unsealer: seal.NewUnsealer(o.Store, o.Now)}, nil
+	return &Node{
+		Options: o, unsealer: seal.NewUnsealer(o.Store, o.Now), transition: make(chan struct{}, 1),
+		refusals: rate.Sometimes{First: 20, Interval: time.Second},
+	}, nil
+}
+
+// turn waits for its turn to change between sealed and unsealed; leave gives it back.
+func (n *Node) turn(ctx context.Context) (leave func(), err error) {
+	select {
+	case n.transition <- struct{}{}:
+		return func() { <-n.transition }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// refused tells the log that somebody's share was not accepted.
+func (n *Node) refused(at string, err error) {
+	n.refusals.Do(func() { n.Logger.Warn("share refused", "at", at, "error", err) })
 }
 
 func setDefault(d *time.Duration, value time.Duration) {
@@ -87,9 +108,9 @@ func setDefault(d *time.Duration, value time.Duration) {
 // Close stops serving and wipes the keys. Unlike Seal it ends no attempt: a restart is not a decision of the
 // operator's. The store stays open.
 func (n *Node) Close() {
-	n.transition.Lock()
-	defer n.transition.Unlock()
-	n.deactivate()
+	n.transition <- struct{}{}
+	defer func() { <-n.transition }()
+	n.deactivate(func(*active) error { return nil })
 	n.unsealer.Close()
 }
 
@@ -119,19 +140,20 @@ func (n *Node) activate(o *seal.Opened) {
 	go n.sweepUntilClosed(a)
 }
 
-// deactivate takes the active out of force, waits for its requests and wipes its keys. The caller holds transition.
-func (n *Node) deactivate() {
+// deactivate takes the active out of force, waits for its requests, does the last thing, and wipes its keys, whatever
+// became of the last thing. The caller holds transition.
+func (n *Node) deactivate(last func(*active) error) error {
 	a := n.active.Swap(nil)
 	if a == nil {
-		return
+		return nil
 	}
 	a.cancel()
 	a.requests.Lock()
 	defer a.requests.Unlock()
 	a.closed = true
-	if err := a.Barrier.Close(); err != nil {
-		n.Logger.Error("the keys could not be wiped", "error", err)
-	}
+	err := last(a)
+	a.tokens.Close()
+	return errors.Join(err, a.Barrier.Close())
 }
 
 // use runs fn with the active, which stays whole until fn returns. fn's context ends when the node seals.

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -86,17 +87,7 @@ func (n *Node) StartRoot(ctx context.Context, f Family, who Asker, req StartRequ
 	defer who.Share.Wipe()
 	err = n.use(ctx, func(ctx context.Context, act *active) error {
 		// Admission comes before the work on the recipient, so that a stranger can't make the server do it.
-		err := act.Barrier.View(ctx, func(r store.Reader) error {
-			rec, _, err := n.loadAttempt(act, r)
-			if err != nil {
-				return err
-			}
-			caller, _, err := n.caller(act, r, rec, who, policy.Update)
-			if err != nil {
-				return err
-			}
-			return caller.MayStart()
-		})
+		proof, err := n.admit(ctx, act, who, func(_ *openAttempt, c ceremony.Caller) error { return c.MayStart() }, policy.Update)
 		if err != nil {
 			return err
 		}
@@ -105,10 +96,11 @@ func (n *Node) StartRoot(ctx context.Context, f Family, who Asker, req StartRequ
 			return err
 		}
 		defer d.Wipe()
+		defer clear(otp)
 		nonce := uuid.NewString()
 		var replaced *openAttempt
 		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
-			st, replaced, err = n.start(act, tx, who, nonce, d, req.Reason)
+			st, replaced, err = n.start(act, tx, who, proof, nonce, d, req.Reason)
 			return err
 		})
 		if err != nil {
@@ -123,6 +115,39 @@ func (n *Node) StartRoot(ctx context.Context, f Family, who Asker, req StartRequ
 		return nil
 	})
 	return st, err
+}
+
+// proof is the share that an asker gave as authority, checked: it is checked once, before the Update, which only makes
+// sure that it still counts.
+type proof struct {
+	slot       int // 0: none was given
+	clusterID  string
+	generation uint64
+}
+
+// admit checks the share that came with a start or a cancel, and asks may, in a snapshot of its own: neither the work of
+// checking a stranger's share nor a refusal needs the turn of a writer.
+func (n *Node) admit(ctx context.Context, act *active, who Asker, may func(*openAttempt, ceremony.Caller) error, want policy.Capability) (p proof, err error) {
+	err = act.Barrier.View(ctx, func(r store.Reader) error {
+		rec, open, err := n.loadAttempt(act, r)
+		if err != nil {
+			return err
+		}
+		if !who.Share.Empty() {
+			slot, key, err := rec.Check(who.Share)
+			if err != nil {
+				return err
+			}
+			key.Wipe()
+			p = proof{slot, rec.ClusterID, rec.Generation().Number}
+		}
+		caller, _, err := n.caller(act, r, rec, who, p, want)
+		if err != nil {
+			return err
+		}
+		return may(open, caller)
+	})
+	return p, err
 }
 
 // recipient validates to whom the new token goes; for PGP by a trial encryption. otp is the server's own, if it made one.
@@ -154,12 +179,12 @@ func (n *Node) recipient(ctx context.Context, act *active, f Family, req StartRe
 	}
 }
 
-func (n *Node) start(act *active, tx store.Tx, who Asker, nonce string, d delivery.Delivery, reason string) (st RootStatus, replaced *openAttempt, err error) {
+func (n *Node) start(act *active, tx store.Tx, who Asker, p proof, nonce string, d delivery.Delivery, reason string) (st RootStatus, replaced *openAttempt, err error) {
 	rec, open, err := n.loadAttempt(act, tx)
 	if err != nil {
 		return st, nil, err
 	}
-	caller, used, err := n.caller(act, tx, rec, who, policy.Update)
+	caller, used, err := n.caller(act, tx, rec, who, p, policy.Update)
 	if err != nil {
 		return st, nil, err
 	}
@@ -178,7 +203,14 @@ func (n *Node) start(act *active, tx store.Tx, who Asker, nonce string, d delive
 		Threshold: gen.Threshold, Holders: gen.Shares, Recipient: d.Recipient(act.digestMAC), Reason: reason,
 		Initiator: caller.Initiator(), Limits: n.Ceremony, Now: n.Now(),
 	})}
-	return rootStatus(gen, next), open, putJSON(tx, attemptKey, next)
+	if used != nil {
+		next.OwnerKey = used.Key
+	}
+	next.Delivery.OTP = nil
+	if err := putOTP(tx, d.OTP); err != nil {
+		return st, nil, err
+	}
+	return rootStatus(gen, next), open, next.put(tx)
 }
 
 // digestMAC keeps low-entropy secrets, such as a caller's OTP, out of the attempt's public digest.
@@ -194,27 +226,22 @@ func (a *active) digestMAC(label string, b []byte) []byte {
 
 // caller finds out what authority an asker has. A token that isn't live is ignored, not refused: the user's
 // environment still holds the dead one on the very day this is needed. used is the token that spoke, if any.
-func (n *Node) caller(act *active, r store.Reader, rec *seal.Record, who Asker, want policy.Capability) (c ceremony.Caller, used *token.Entry, err error) {
+func (n *Node) caller(act *active, r store.Reader, rec *seal.Record, who Asker, p proof, want policy.Capability) (c ceremony.Caller, used *token.Entry, err error) {
 	c = ceremony.Caller{Local: who.Local, Anyone: who.Open}
-	if !who.Token.Empty() {
-		e, err := act.tokens.Authenticate(r, who.Token.Reveal())
-		if err != nil && !errors.Is(err, token.ErrDead) {
-			return c, nil, err
-		}
-		if e != nil {
-			used = e
-			c.Token, c.Lineage = e.RecordID, e.Lineage()
-			c.TokenAllowed = policy.Decide(e.Policies, who.Path, want)
-		}
+	if p.clusterID == rec.ClusterID && p.generation == rec.Generation().Number {
+		c.Slot = p.slot
 	}
-	if !who.Share.Empty() {
-		slot, key, err := rec.Check(who.Share)
-		if err != nil {
-			return c, nil, err
-		}
-		key.Wipe()
-		c.Slot = slot
+	if who.Token.Empty() {
+		return c, nil, nil
 	}
+	used, err = act.tokens.Authenticate(r, who.Token.Reveal())
+	if errors.Is(err, token.ErrDead) {
+		return c, nil, nil
+	}
+	if err != nil {
+		return c, nil, err
+	}
+	c.Token, c.TokenAllowed = used.RecordID, policy.Decide(used.Policies, who.Path, want)
 	return c, used, nil
 }
 
@@ -232,8 +259,12 @@ func (n *Node) CancelRoot(ctx context.Context, who Asker) (st RootStatus, ended 
 	defer who.Share.Wipe()
 	var nonce string
 	err = n.use(ctx, func(ctx context.Context, act *active) error {
+		proof, err := n.admit(ctx, act, who, mayCancel(n.Now()), policy.Delete)
+		if err != nil {
+			return err
+		}
 		return act.Barrier.Update(ctx, func(tx store.Tx) error {
-			st, nonce, ended, err = n.cancel(act, tx, who)
+			st, nonce, ended, err = n.cancel(act, tx, who, proof)
 			return err
 		})
 	})
@@ -243,7 +274,20 @@ func (n *Node) CancelRoot(ctx context.Context, who Asker) (st RootStatus, ended 
 	return st, ended, err
 }
 
-func (n *Node) cancel(act *active, tx store.Tx, who Asker) (st RootStatus, nonce string, ended bool, err error) {
+// mayCancel is what cancel will say, asked of a snapshot that is then thrown away.
+func mayCancel(now time.Time) func(*openAttempt, ceremony.Caller) error {
+	return func(open *openAttempt, c ceremony.Caller) error {
+		if open == nil {
+			return nil
+		}
+		if err := open.Cancel(c, now); !errors.Is(err, ceremony.ErrObjection) {
+			return err
+		}
+		return nil
+	}
+}
+
+func (n *Node) cancel(act *active, tx store.Tx, who Asker, p proof) (st RootStatus, nonce string, ended bool, err error) {
 	rec, open, err := n.loadAttempt(act, tx)
 	if err != nil {
 		return st, "", false, err
@@ -251,22 +295,20 @@ func (n *Node) cancel(act *active, tx store.Tx, who Asker) (st RootStatus, nonce
 	if open == nil {
 		return rootStatus(rec.Generation(), nil), "", true, nil
 	}
-	caller, used, err := n.caller(act, tx, rec, who, policy.Delete)
+	caller, used, err := n.caller(act, tx, rec, who, p, policy.Delete)
 	if err != nil {
 		return st, "", false, err
 	}
 	err = open.Cancel(caller, n.Now())
-	switch {
-	case errors.Is(err, ceremony.ErrObjection):
-		if err := act.countUse(tx, used); err != nil {
-			return st, "", false, err
-		}
-		return rootStatus(rec.Generation(), open), open.Nonce, false, putJSON(tx, attemptKey, open)
-	case err != nil:
+	objected := errors.Is(err, ceremony.ErrObjection)
+	if err != nil && !objected {
 		return st, "", false, err
 	}
 	if err := act.countUse(tx, used); err != nil {
 		return st, "", false, err
 	}
-	return rootStatus(rec.Generation(), nil), open.Nonce, true, tx.Delete(attemptKey)
+	if objected {
+		return rootStatus(rec.Generation(), open), open.Nonce, false, open.put(tx)
+	}
+	return rootStatus(rec.Generation(), nil), open.Nonce, true, dropAttempt(tx)
 }

@@ -9,12 +9,15 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
+// tokenSweepTicks is how many sweeps pass between two that look at the tokens.
+const tokenSweepTicks = 20
+
 // sweepUntilClosed removes what has expired for as long as a is in force. Nothing depends on it for being refused:
 // whatever expires is dead at its second, swept or not.
 func (n *Node) sweepUntilClosed(a *active) {
 	ticker := time.NewTicker(n.SweepInterval)
 	defer ticker.Stop()
-	for {
+	for tick := 0; ; tick++ {
 		select {
 		case <-a.ctx.Done():
 			return
@@ -26,6 +29,9 @@ func (n *Node) sweepUntilClosed(a *active) {
 			return
 		}
 		err := n.sweep(a.ctx, a)
+		if tick%tokenSweepTicks == 0 {
+			err = errors.Join(err, n.sweepTokens(a.ctx, a))
+		}
 		a.requests.RUnlock()
 		if err != nil && !errors.Is(err, context.Canceled) {
 			n.Logger.Error("sweeping what has expired", "error", err)
@@ -33,13 +39,13 @@ func (n *Node) sweepUntilClosed(a *active) {
 	}
 }
 
+// sweep does its parts one after the other, and each whatever became of the others.
 func (n *Node) sweep(ctx context.Context, a *active) error {
-	if err := n.sweepAttempt(ctx, a); err != nil {
-		return err
-	}
-	if err := n.sweepResults(ctx, a); err != nil {
-		return err
-	}
+	return errors.Join(n.sweepAttempt(ctx, a), n.sweepResults(ctx, a))
+}
+
+// sweepTokens looks at every token, so it is done seldom.
+func (n *Node) sweepTokens(ctx context.Context, a *active) error {
 	swept, err := a.tokens.Sweep(ctx, a.Barrier, n.Now())
 	if swept > 0 {
 		n.Logger.Debug("swept expired and revoked tokens", "count", swept)
@@ -49,29 +55,34 @@ func (n *Node) sweep(ctx context.Context, a *active) error {
 
 // sweepAttempt looks first and writes only if there is something to end, so that an idle node causes no writes.
 func (n *Node) sweepAttempt(ctx context.Context, a *active) error {
+	var due bool
 	var nonce string
 	find := func(r store.Reader) error {
-		nonce = ""
 		rec, err := a.Record(r)
 		if err != nil {
 			return err
 		}
 		open, err := readAttempt(r)
-		if err == nil && open != nil && (open.Ended(n.Now()) || open.Generation != rec.Generation().Number) {
+		damaged := errors.Is(err, errDamagedAttempt)
+		due = damaged || open != nil && open.over(rec, n.Now())
+		if open != nil {
 			nonce = open.Nonce
+		}
+		if damaged {
+			return nil
 		}
 		return err
 	}
-	if err := a.Barrier.View(ctx, find); err != nil || nonce == "" {
+	if err := a.Barrier.View(ctx, find); err != nil || !due {
 		return err
 	}
 	err := a.Barrier.Update(ctx, func(tx store.Tx) error {
-		if err := find(tx); err != nil || nonce == "" {
+		if err := find(tx); err != nil || !due {
 			return err
 		}
-		return tx.Delete(attemptKey)
+		return dropAttempt(tx)
 	})
-	if err == nil && nonce != "" {
+	if err == nil && due {
 		n.Logger.Warn("root generation expired", "nonce", nonce)
 	}
 	return err

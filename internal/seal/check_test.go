@@ -114,7 +114,7 @@ func TestCheckDependsOnGeneration(t *testing.T) {
 		b.Generations[0].Number, b.Active, b.Next = 2, 2, 3
 	})
 	rec, err := decode(stored)
-	if err != nil || rec.Damaged() {
+	if err != nil || rec.damaged {
 		t.Fatalf("the edited record is %+v, %v", rec, err)
 	}
 	_, _, err = rec.Check(c.share(1))
@@ -147,7 +147,7 @@ func TestInconsistentRecords(t *testing.T) {
 		"two holders, one slot": func(_ *body, h *table) { (*h)[0][1].Slot = 1 },
 	} {
 		rec, err := decode(edit(t, stored, true, change))
-		if err != nil || !rec.Damaged() {
+		if err != nil || !rec.damaged {
 			t.Errorf("%s: %+v, %v; want a damaged record", name, rec, err)
 			continue
 		}
@@ -156,7 +156,7 @@ func TestInconsistentRecords(t *testing.T) {
 		}
 		rec.Generation().Verifier(1)
 	}
-	if rec, err := decode(edit(t, stored, true, func(*body, *table) {})); err != nil || rec.Damaged() {
+	if rec, err := decode(edit(t, stored, true, func(*body, *table) {})); err != nil || rec.damaged {
 		t.Errorf("the record that nobody changed: %+v, %v", rec, err)
 	}
 }
@@ -201,15 +201,15 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rec, err := decode(b)
 		if err != nil {
-			if err != errUnreadable {
+			if err != ErrUnreadable {
 				t.Errorf("decode: %v", err)
 			}
 			return
 		}
 		rec.Generation().Verifier(1)
 		_, key, err := rec.Check(share)
-		if key != nil && rec.Generation().Holders == nil || rec.Damaged() != (err == ErrDamagedTable) {
-			t.Errorf("a record that is damaged: %v answers %v", rec.Damaged(), err)
+		if key != nil && rec.Generation().Holders == nil || rec.damaged != (err == ErrDamagedTable) {
+			t.Errorf("a record that is damaged: %v answers %v", rec.damaged, err)
 		}
 		unwrapAny(rec, map[int]secret.Bytes{1: share})
 	})

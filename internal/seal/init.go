@@ -69,7 +69,7 @@ func (r *InitResult) Wipe() {
 // Init makes a cluster in an empty store, in one Update. After an error that wraps store.ErrUnknownOutcome the
 // cluster may exist although nobody has its shares: repeat with Replace.
 func Init(ctx context.Context, st store.Store, p InitParams) (*InitResult, error) {
-	if err := p.check(); err != nil {
+	if err := p.Possible(ctx, st); err != nil {
 		return nil, err
 	}
 	if p.Rand == nil {
@@ -91,6 +91,17 @@ func Init(ctx context.Context, st store.Store, p InitParams) (*InitResult, error
 		return nil, err
 	}
 	return made.result, nil
+}
+
+// Possible says why Init would refuse, at the cost of one look: whoever asks in vain must not cause the work of init.
+func (p *InitParams) Possible(ctx context.Context, st store.Store) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	return st.View(ctx, func(r store.Reader) error {
+		_, err := p.room(r)
+		return err
+	})
 }
 
 // checkNumbers holds the rules for the numbers of a generation.
@@ -216,16 +227,9 @@ func newGeneration(number uint64, threshold int, r *InitResult, labels []string)
 
 // makeRoom refuses a store that holds anything, or empties it for a replacement.
 func (p *InitParams) makeRoom(tx store.Tx) error {
-	values, err := tx.Get(recordKey, openedKey)
+	initialised, err := p.room(tx)
 	if err != nil {
 		return err
-	}
-	initialised, opened := values[0] != nil, values[1] != nil
-	switch {
-	case initialised && !p.Replace:
-		return ErrAlreadyInitialized
-	case opened:
-		return errOpenedBefore
 	}
 	var keys []string
 	for entry, err := range tx.Scan("", "") {
@@ -243,6 +247,22 @@ func (p *InitParams) makeRoom(tx store.Tx) error {
 		}
 	}
 	return nil
+}
+
+// room refuses where a cluster is in the way.
+func (p *InitParams) room(r store.Reader) (initialised bool, err error) {
+	values, err := r.Get(recordKey, openedKey)
+	if err != nil {
+		return false, err
+	}
+	initialised, opened := values[0] != nil, values[1] != nil
+	switch {
+	case initialised && !p.Replace:
+		return true, ErrAlreadyInitialized
+	case opened:
+		return true, errOpenedBefore
+	}
+	return initialised, nil
 }
 
 func (p *InitParams) write(raw store.Tx, m *made) error {

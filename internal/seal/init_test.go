@@ -101,7 +101,7 @@ func TestRecordOfInit(t *testing.T) {
 	c.init(t, InitParams{Shares: 2, Threshold: 2, ClusterName: "vienna", Labels: []string{"ann", "bob"}, Now: born})
 	rec := c.record(t)
 	gen := rec.Generation()
-	if rec.ClusterID != c.id || rec.ClusterName != "vienna" || !rec.Created.Equal(born) || rec.Damaged() {
+	if rec.ClusterID != c.id || rec.ClusterName != "vienna" || !rec.Created.Equal(born) || rec.damaged {
 		t.Errorf("the record is %+v", rec)
 	}
 	if gen.Number != 1 || gen.Threshold != 2 || gen.Shares != 2 || gen.Holders[0].Label != "ann" || gen.Holders[1].Label != "bob" {

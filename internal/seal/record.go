@@ -47,7 +47,8 @@ var (
 	// ErrTampered says that the record is not the one that this server wrote.
 	ErrTampered = fault.New(fault.Unavailable,
 		"the record of key holders was changed outside this server and does not match the copy kept behind the barrier: restore the store from a backup, and find out who can write to it")
-	errUnreadable = fault.New(fault.Unavailable,
+	// ErrUnreadable says that there is a record, and nothing can be made of it.
+	ErrUnreadable = fault.New(fault.Unavailable,
 		"the record of key holders can't be read: the store was damaged or changed outside this server; restore it from a backup")
 )
 
@@ -115,9 +116,6 @@ func Load(r store.Reader) (*Record, error) {
 	}
 	return decode(values[0])
 }
-
-// Damaged reports whether the record fails its own checksum. Its numbers are then only good for showing.
-func (r *Record) Damaged() bool { return r.damaged }
 
 // Generation returns the active generation; of a damaged record, the best guess.
 func (r *Record) Generation() *Generation {
@@ -222,7 +220,7 @@ func decode(stored []byte) (*Record, error) {
 	first, second, _ := bytes.Cut(signed, []byte{'\n'})
 	var b body
 	if json.NewDecoder(bytes.NewReader(first)).Decode(&b) != nil { // not Unmarshal: the line break may be what is damaged
-		return nil, errUnreadable
+		return nil, ErrUnreadable
 	}
 	var holders table
 	tableErr := json.Unmarshal(second, &holders)

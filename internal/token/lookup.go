@@ -35,12 +35,30 @@ func (t *Tokens) get(r store.Reader, keys ...string) (*snapshot, [][]byte, error
 	}
 	s := t.known.Load()
 	if s == nil || string(values[0]) != s.stamp {
+		before := s
 		if s, err = load(r, string(values[0])); err != nil {
 			return nil, nil, err
 		}
+		s.share(before)
 		t.known.Store(s)
 	}
 	return s, values[1:], nil
+}
+
+// share lets s use the memory of the salt that is remembered already, as good as always the same one, so that not
+// every change of the stamp leaves a copy behind.
+func (s *snapshot) share(before *snapshot) {
+	if before != nil && before.salt.Equal(s.salt) {
+		s.salt.Wipe()
+		s.salt = before.salt
+	}
+}
+
+// Close forgets the salt. No transaction that uses t may run any more.
+func (t *Tokens) Close() {
+	if s := t.known.Swap(nil); s != nil {
+		s.salt.Wipe()
+	}
 }
 
 // byID reads the record of the token with this ID. The record's key depends on the salt, which is as good as never
