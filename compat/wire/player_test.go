@@ -209,7 +209,7 @@ func (p *player) fill(t *testing.T, text string) string {
 	})
 }
 
-// everyHeader is what every reply has, http-api.md 1.3.
+// everyHeader is what every reply has, wire reference 1.3.
 func everyHeader() http.Header {
 	return http.Header{
 		"Content-Type": {"application/json"}, "Cache-Control": {"no-store"},

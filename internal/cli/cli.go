@@ -1,7 +1,7 @@
 // Package cli is the quorate command line: the server command, and client commands that speak HTTP only.
 //
-// It promises the flags, environment, exit codes and output that users of the Vault family have in their fingers
-// (http-api.md part 8), that a key share never comes from the command line and never ends up in an error, and that
+// It promises the flags, environment, exit codes and output that users of the Vault family have in their fingers,
+// that a key share never comes from the command line and never ends up in an error, and that
 // secrets asked for go to standard output only. It does not promise stable wording on standard error: what programs
 // read is on standard output, in json or yaml.
 //

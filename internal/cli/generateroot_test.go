@@ -18,7 +18,7 @@ const (
 // share is a well-formed share of a holder.
 func share(slot int) string { return fmt.Sprintf("%064x%02x", slot*7919, slot) }
 
-// rootServer is a server that speaks sys/generate-root as http-api.md 3.4 and 3.5 describe it, with a threshold of 2.
+// rootServer is a server that speaks sys/generate-root as wire reference 3.4 and 3.5 describe it, with a threshold of 2.
 type rootServer struct {
 	*rig
 	nonce, otp, fingerprint string

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/creachadair/command"
+	"github.com/openbao/openbao/api/v2"
 )
 
 func (a *app) readCommand() *command.C {
@@ -24,24 +25,16 @@ func (a *app) readCommand() *command.C {
 	out.flags(&c.Flags)
 	out.fieldFlag(&c.Flags)
 	c.Run = func(env *command.Env) error {
-		args, err := positional(env, 1, unlimited)
+		client, path, query, err := a.withQuery(env, &conn)
 		if err != nil {
 			return err
 		}
-		query, err := queryOf(args[0], args[1:])
-		if err != nil {
-			return err
-		}
-		client, err := a.client(&conn)
-		if err != nil {
-			return err
-		}
-		s, err := client.Logical().ReadWithDataWithContext(env.Context(), cleanPath(args[0]), query)
+		s, err := client.Logical().ReadWithDataWithContext(env.Context(), path, query)
 		if err != nil {
 			return asking("reading", err)
 		}
 		if s == nil {
-			return nothingAt(args[0])
+			return nothingAt(path)
 		}
 		return a.printSecret(&out, s)
 	}
@@ -149,19 +142,11 @@ func (a *app) deleteCommand() *command.C {
 	}
 	conn.flags(&c.Flags, hidden)
 	c.Run = func(env *command.Env) error {
-		args, err := positional(env, 1, unlimited)
+		client, path, query, err := a.withQuery(env, &conn)
 		if err != nil {
 			return err
 		}
-		query, err := queryOf(args[0], args[1:])
-		if err != nil {
-			return err
-		}
-		client, err := a.client(&conn)
-		if err != nil {
-			return err
-		}
-		if _, err := client.Logical().DeleteWithDataWithContext(env.Context(), cleanPath(args[0]), query); err != nil {
+		if _, err := client.Logical().DeleteWithDataWithContext(env.Context(), path, query); err != nil {
 			return asking("deleting", err)
 		}
 		a.say("deleted, if it existed")
@@ -210,6 +195,19 @@ func trimShare(data map[string]any) {
 			data[k] = strings.TrimSpace(text)
 		}
 	}
+}
+
+// withQuery reads a path and the parameters that go with it.
+func (a *app) withQuery(env *command.Env, conn *connection) (client *api.Client, path string, query map[string][]string, err error) {
+	args, err := positional(env, 1, unlimited)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if query, err = queryOf(args[0], args[1:]); err != nil {
+		return nil, "", nil, err
+	}
+	client, err = a.client(conn)
+	return client, cleanPath(args[0]), query, err
 }
 
 func queryOf(where string, pairs []string) (map[string][]string, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/creachadair/command"
@@ -118,15 +117,10 @@ func (s *serverFlags) base() (*config.Config, error) {
 
 // logging puts the flags over what the file says.
 func (s *serverFlags) logging(cfg *config.Config) error {
-	levels := map[string]slog.Level{
-		"trace": config.LevelTrace, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-	}
 	if s.logLevel != "" {
-		level, ok := levels[strings.ToLower(s.logLevel)]
-		if !ok {
-			return localf("-log-level is one of trace, debug, info, warn and error")
+		if err := cfg.SetLogLevel(s.logLevel); err != nil {
+			return localf("-log-level %w", err)
 		}
-		cfg.LogLevel = level
 	}
 	if s.logFormat != "" {
 		cfg.LogFormat = strings.ToLower(s.logFormat)

@@ -100,7 +100,7 @@ func TestServerRefusals(t *testing.T) {
 	file := write(t, "q.hcl", "")
 	r.fails(exitLocal, []string{"give the folder"}, "server", "-config=a", "-config=b")
 	r.fails(exitLocal, []string{"exclude each other"}, "server", "-dev", "-config="+file)
-	r.fails(exitLocal, []string{"-log-level is one of"}, "server", "-log-level=loud")
+	r.fails(exitLocal, []string{"-log-level is not one of"}, "server", "-log-level=loud")
 	r.fails(exitLocal, []string{"log_format"}, "server", "-log-format=xml")
 	r.fails(exitLocal, []string{"can't be read"}, "server", "-config=/nonexistent")
 	r.fails(exitLocal, nil, "server", "-dev", "-dev-listen-address=nonsense")

@@ -122,7 +122,7 @@ func (c *Config) options() []option {
 	return []option{
 		{"api_addr", text(&c.APIAddr)},
 		{"cluster_name", text(&c.ClusterName)},
-		{"log_level", func(v value) error { return v.parsed(c.setLevel) }},
+		{"log_level", func(v value) error { return v.parsed(c.SetLogLevel) }},
 		{"log_format", func(v value) error { return v.parsed(c.setFormat) }},
 		{"default_lease_ttl", duration(&c.DefaultLeaseTTL)},
 		{"max_lease_ttl", duration(&c.MaxLeaseTTL)},
@@ -193,7 +193,8 @@ func (c *Ceremony) options() []option {
 	}
 }
 
-func (c *Config) setLevel(s string) error {
+// SetLogLevel takes a level by its name.
+func (c *Config) SetLogLevel(s string) error {
 	switch strings.ToLower(s) {
 	case "trace":
 		c.LogLevel = LevelTrace

@@ -47,7 +47,7 @@ type Delivery struct {
 func FromToken(tokenKey string) Delivery { return Delivery{Mode: Token, TokenKey: tokenKey} }
 
 // Encode returns token as the reply carries it: standard base64 without padding for a one-time password, with
-// padding for OpenPGP, nothing where the recipient has the token already (http-api.md 3.7). A PGP key that has
+// padding for OpenPGP, nothing where the recipient has the token already. A PGP key that has
 // expired since it was accepted still serves: its owner can read the message, and a quorum must not be spent in vain.
 func (d Delivery) Encode(token []byte, now time.Time) (string, error) {
 	switch d.Mode {

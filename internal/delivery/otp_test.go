@@ -22,7 +22,7 @@ func mustOTP(t *testing.T, otp string) Delivery {
 	return d
 }
 
-// The worked examples of http-api.md 3.7, which were checked against other servers of this family.
+// The worked examples of wire reference 3.7, which were checked against other servers of this family.
 var worked = []struct{ token, otp, encoded string }{
 	{"s.ABCDEFGHIJKLMNOPQRSTUVWX", "2vPFYG8gUSW9npwzyvxXMug0Ab", "QVgRBBoDfSESGx5zJTw6NDYmKQoeITJmFjo"},
 	{"hvs.ABCDEFGHIJKLMNOPQRSTUVWX", "2vPFYG8gUSW9npwzyvxXMug0AbCd", "WgAjaBgFeyMQFRBxJzo8NjQ4NwgcJzRkFDQUPA"},

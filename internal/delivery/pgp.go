@@ -39,7 +39,7 @@ func pgpFault(reason string) *fault.Error {
 
 // FromPGP is the delivery to the owner of an OpenPGP key, given as standard base64 (line breaks tolerated) of its
 // binary form. Of several keys the first counts; of a secret key only the public part is kept. A key to which
-// nothing can be encrypted at now is refused (http-api.md 3.4).
+// nothing can be encrypted at now is refused.
 func FromPGP(keyBase64 []byte, now time.Time) (Delivery, error) {
 	key, err := decodePGP(keyBase64)
 	if err != nil {

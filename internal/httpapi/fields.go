@@ -14,7 +14,7 @@ import (
 // every value is empty: a handler reads all it wants and then looks once.
 //
 // On raw endpoints names match in any case and types are strict. On logical endpoints (weak) names are exact and a
-// number may come as a string, a list as a comma-separated one, a duration in seconds or as "1h" (http-api.md 1.4).
+// number may come as a string, a list as a comma-separated one, a duration in seconds or as "1h".
 // An absent field, null and, except for strings and lists, "" all mean "not given".
 type fields struct {
 	members []member

@@ -26,7 +26,7 @@ type reply struct {
 	inject   func(envelope) any // repeats the fields of data at the top level
 }
 
-// envelope is the shape of every reply of a logical endpoint (http-api.md 1.7).
+// envelope is the shape of every reply of a logical endpoint.
 type envelope struct {
 	RequestID     string     `json:"request_id"`
 	LeaseID       string     `json:"lease_id"`

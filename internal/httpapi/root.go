@@ -29,7 +29,7 @@ const (
 	onApproval               // update
 )
 
-// rootFamily is one of the path families that drive the root generation (http-api.md 3.2).
+// rootFamily is one of the path families that drive the root generation.
 type rootFamily struct {
 	path string
 	of   node.Family
@@ -147,7 +147,7 @@ func isReason(s string) bool {
 	return true
 }
 
-// fiveFields is the reply of sys/root-generation (http-api.md 3.3).
+// fiveFields is the reply of sys/root-generation.
 type fiveFields struct {
 	Nonce    string   `json:"nonce"`
 	Started  bool     `json:"started"`
@@ -161,7 +161,7 @@ func showFive(st node.RootStatus, _ moment, warnings []string) *reply {
 	return &reply{raw: fiveFields{st.Nonce, st.Started, st.Progress, st.Required, st.Complete, warnings}}
 }
 
-// tenFields is the reply of sys/generate-root (http-api.md 3.4).
+// tenFields is the reply of sys/generate-root.
 type tenFields struct {
 	Nonce            string   `json:"nonce"`
 	Started          bool     `json:"started"`
@@ -184,7 +184,7 @@ func showTen(st node.RootStatus, _ moment, warnings []string) *reply {
 	}}
 }
 
-// showEnveloped is the reply of sys/generate-root-token (http-api.md 3.10). The keys of a map come out sorted.
+// showEnveloped is the reply of sys/generate-root-token. The keys of a map come out sorted.
 func showEnveloped(st node.RootStatus, m moment, warnings []string) *reply {
 	data := map[string]any{
 		"complete": st.Complete, "progress": st.Progress, "required": st.Required, "started": st.Started,

@@ -46,7 +46,7 @@ func b64key(t *testing.T, key string) string {
 	return base64.StdEncoding.EncodeToString(unhex(t, key))
 }
 
-// T64, and http-api.md part 10, rows 1 to 6, 11, 12.
+// T64, and wire reference part 10, rows 1 to 6, 11, 12.
 func TestGenerateRoot(t *testing.T) {
 	s := ready(t, 5, 3)
 	idle := s.do("GET", attempt, "", stranger).want(200)
@@ -361,7 +361,7 @@ func TestRootGeneration(t *testing.T) {
 	}
 }
 
-// http-api.md 3.10, with 400 in the place of the peers' 500.
+// wire reference 3.10, with 400 in the place of the peers' 500.
 func TestGenerateRootToken(t *testing.T) {
 	s := ready(t, 3, 2)
 	idle := s.do("GET", attemptB, "").want(200).in("data")

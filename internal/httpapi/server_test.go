@@ -176,7 +176,7 @@ func (s *server) send(r *http.Request) *response {
 	return got
 }
 
-// checkShape holds what is true of every response there is (http-api.md 1.3, 1.5).
+// checkShape holds what is true of every response there is (wire reference 1.3, 1.5).
 func (g *response) checkShape(r *http.Request) {
 	g.t.Helper()
 	for name, value := range map[string]string{

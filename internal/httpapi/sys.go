@@ -67,7 +67,7 @@ func initialize(x *exchange) (*reply, error) {
 	return &reply{raw: rep}, nil
 }
 
-// sealState is the reply of seal-status and unseal (http-api.md 2.2).
+// sealState is the reply of seal-status and unseal.
 type sealState struct {
 	Type         string `json:"type"`
 	Initialized  bool   `json:"initialized"`
@@ -139,7 +139,7 @@ type leaderReply struct {
 
 func leader(*exchange) (*reply, error) { return &reply{raw: leaderReply{}}, nil }
 
-// healthReply is http-api.md 2.5.
+// healthReply is the body of sys/health.
 type healthReply struct {
 	Initialized        bool   `json:"initialized"`
 	Sealed             bool   `json:"sealed"`

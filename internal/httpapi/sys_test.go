@@ -252,7 +252,7 @@ func TestKeyStatus(t *testing.T) {
 	s.do("POST", "sys/key-status", "").wantErrors(403, "permission denied")
 }
 
-// Paths that don't exist (http-api.md 1.1): what there is, is told to who may know it.
+// Paths that don't exist (wire reference 1.1): what there is, is told to who may know it.
 func TestUnknownPaths(t *testing.T) {
 	s := newServer(t)
 	for _, path := range []string{"sys/unknown", "nope/x", "sys/init/", "", "auth/token/nope"} {

@@ -23,7 +23,7 @@ var (
 
 const warnNoAccessor = "no token found with this accessor"
 
-// tokenData is what a lookup tells (http-api.md 5.3).
+// tokenData is what a lookup tells.
 type tokenData struct {
 	Accessor        string            `json:"accessor"`
 	CreationTime    int64             `json:"creation_time"` // Unix seconds
@@ -211,7 +211,7 @@ func create(orphan bool) handler {
 	}
 }
 
-// tokenSpec reads what a new token shall be (http-api.md 5.2).
+// tokenSpec reads what a new token shall be.
 func (x *exchange) tokenSpec() token.Spec {
 	f := &x.fields
 	spec := token.Spec{

@@ -13,7 +13,7 @@ import (
 // Capability is a set of things that can be done on a path.
 type Capability uint8
 
-// The capabilities, http-api.md 6.2. Sudo is needed beside another one on the paths that ask for it.
+// The capabilities. Sudo is needed beside another one on the paths that ask for it.
 const (
 	Create Capability = 1 << iota
 	Read
@@ -56,7 +56,7 @@ func Decide(policies []string, path string, want Capability) bool {
 func Known(name string) bool { return name == Root || rules(name) != nil }
 
 // grant finds the one path text that applies: an exact one, else the longest prefix. Only rules of that same text are
-// united over the policies (http-api.md 6.2, "Which rule applies").
+// united over the policies.
 func grant(policies []string, path string) Capability {
 	var best string
 	var caps Capability
@@ -96,7 +96,7 @@ func rules(name string) []rule {
 	return defaultRules[:]
 }
 
-// defaultRules is what http-api.md 6.2 says that the default policy grants. An array, so that nothing can be added.
+// defaultRules is what the default policy grants. An array, so that nothing can be added.
 var defaultRules = [...]rule{
 	{"auth/token/lookup-self", Read},
 	{"auth/token/renew-self", Update},

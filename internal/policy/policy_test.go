@@ -7,7 +7,7 @@ import (
 
 var all = []Capability{Create, Read, Update, Patch, Delete, List, Sudo}
 
-// granted is http-api.md 6.2, "The default policy grants", once more.
+// granted is wire reference 6.2, "The default policy grants", once more.
 var granted = map[string]Capability{
 	"auth/token/lookup-self":        Read,
 	"auth/token/renew-self":         Update,

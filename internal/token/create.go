@@ -67,7 +67,7 @@ var (
 		"a root token that expires can't create one that doesn't: give it a ttl")
 )
 
-// Create makes a token below parent (or an orphan, if spec says so) by the rules of http-api.md 5.2. It returns the ID,
+// Create makes a token below parent (or an orphan, if spec says so) by the rules of the wire contract. It returns the ID,
 // which is kept nowhere else, and what the caller should be warned of. Errors that are the caller's are faults.
 func (t *Tokens) Create(tx store.Tx, parent *Entry, spec Spec) (id secret.Bytes, e *Entry, warnings []string, err error) {
 	s, parent, err := t.parent(tx, parent)

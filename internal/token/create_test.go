@@ -15,7 +15,7 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
-// TestRootProperties: http-api.md 3.8.
+// TestRootProperties: wire reference 3.8.
 func TestRootProperties(t *testing.T) {
 	r := newRig(t)
 	e := r.auth(r.Tokens, []byte("the-first-root-token"))
@@ -64,7 +64,7 @@ func TestEntryOfChild(t *testing.T) {
 	}
 }
 
-// TestCreate is the rules of http-api.md 5.2, those that make a token.
+// TestCreate is the rules of wire reference 5.2, those that make a token.
 func TestCreate(t *testing.T) {
 	type want struct {
 		policies []string
@@ -165,7 +165,7 @@ func (r *rig) parents() map[string]*Entry {
 	}
 }
 
-// TestCreateRefuses is the rules of http-api.md 5.2, those that make none. A refusal leaves the store as it was.
+// TestCreateRefuses is the rules of wire reference 5.2, those that make none. A refusal leaves the store as it was.
 func TestCreateRefuses(t *testing.T) {
 	tooMuchMeta := map[string]string{}
 	for i := range maxMeta + 1 {

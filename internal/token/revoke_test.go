@@ -241,7 +241,7 @@ func TestSameIDAgainAndAgain(t *testing.T) {
 	}
 }
 
-// TestUses: http-api.md trap 46. The last use still works, for everything but making another token.
+// TestUses: wire reference trap 46. The last use still works, for everything but making another token.
 func TestUses(t *testing.T) {
 	r := newRig(t)
 	m := r.must(r.root, Spec{NumUses: 3, TTL: time.Hour})

@@ -199,7 +199,7 @@ func (s *snapshot) insert(tx store.Tx, e *Entry) error {
 	return tx.Put(childKey(e.Ancestors[0].RecordID, e.RecordID), []byte(e.Key))
 }
 
-// CreateRoot writes a root token that never expires (http-api.md 3.8) under key, which Key gave for its ID. Whatever
+// CreateRoot writes a root token that never expires under key, which Key gave for its ID. Whatever
 // token had that ID is revoked with its tree first.
 func (t *Tokens) CreateRoot(tx store.Tx, key string) (*Entry, error) {
 	s, values, err := t.get(tx, idPrefix+key)

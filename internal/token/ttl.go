@@ -9,7 +9,7 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
-// The sentences of renewal that clients look for (http-api.md 5.4) stand at the beginning.
+// The sentences of renewal that clients look for stand at the beginning.
 var (
 	errNoLease      = fault.New(fault.Invalid, "invalid lease ID: this token never expires, so there is nothing to renew")
 	errNotRenewable = fault.New(fault.Invalid, "lease is not renewable: create a new token")
@@ -51,7 +51,7 @@ func (t *Tokens) bornWith(e *Entry, spec Spec, parent *Entry) (warnings []string
 }
 
 // Renew lengthens (or shortens) the life of e to increment from now, or if that is 0 to the TTL it was made with,
-// within its limits: http-api.md 5.4. It changes e, and returns what the caller should be warned of. A token that
+// within its limits. It changes e, and returns what the caller should be warned of. A token that
 // this very request used up is renewed for the answer only.
 func (t *Tokens) Renew(tx store.Tx, e *Entry, increment time.Duration) (warnings []string, err error) {
 	switch {

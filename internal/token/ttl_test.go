@@ -17,7 +17,7 @@ func (r *rig) renew(e *Entry, increment time.Duration) (warnings []string, err e
 	return warnings, err
 }
 
-// TestRenew: http-api.md 5.4.
+// TestRenew: wire reference 5.4.
 func TestRenew(t *testing.T) {
 	day := 24 * time.Hour
 	for _, test := range []struct {
