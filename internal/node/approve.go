@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -42,7 +43,7 @@ func (n *Node) approve(ctx context.Context, act *active, f Family, nonce string,
 		var ready *prepared
 		if last {
 			if ready, err = n.prepare(ctx, act, p.open.Delivery); err != nil {
-				return st, err
+				break
 			}
 		}
 		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
@@ -57,9 +58,11 @@ func (n *Node) approve(ctx context.Context, act *active, f Family, nonce string,
 	}
 	if errors.Is(err, ErrNotStarted) || errors.Is(err, ErrNonce) {
 		// Over since it was looked at: perhaps by this same approval, sent twice at once.
-		if p, again := n.viewApproval(ctx, act, f, nonce, share); again == nil && p.replay != nil {
-			return *p.replay, nil
+		now, errNow := n.viewApproval(ctx, act, f, nonce, share)
+		if errNow == nil && now.replay != nil {
+			return *now.replay, nil
 		}
+		err = cmp.Or(errNow, err)
 	}
 	if err != nil {
 		return RootStatus{}, err
@@ -170,6 +173,9 @@ func (n *Node) prepare(ctx context.Context, act *active, d delivery.Delivery) (*
 			return err
 		}
 		if d.Mode == delivery.OTP {
+			if otp.Empty() {
+				return ErrNotStarted // since the look at the attempt
+			}
 			d.OTP = otp.Reveal()
 		}
 		p.key, err = act.tokens.Key(r, p.id.Reveal())

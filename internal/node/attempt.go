@@ -153,23 +153,23 @@ func (c *Call) endAttemptOf(e *token.Entry, orphanChildren bool) error {
 	if err != nil || open == nil {
 		return err
 	}
+	dies := e.RecordID == open.Initiator.Token || e.Key == open.Delivery.TokenKey // it may have died of this very use
 	for _, key := range []string{open.OwnerKey, open.Delivery.TokenKey} {
-		if key == "" {
+		if dies || key == "" {
 			continue
 		}
-		dies, err := c.diesWith(e, key, orphanChildren)
-		if err != nil {
+		if dies, err = c.diesWith(e, key, orphanChildren); err != nil {
 			return err
 		}
-		if dies {
-			nonce := open.Nonce
-			c.after = append(c.after, func() {
-				c.node.Logger.Warn("root generation ended: a token it depends on was revoked", "nonce", nonce)
-			})
-			return dropAttempt(c.Tx)
-		}
 	}
-	return nil
+	if !dies {
+		return nil
+	}
+	nonce := open.Nonce
+	c.after = append(c.after, func() {
+		c.node.Logger.Warn("root generation ended: a token it depends on was revoked", "nonce", nonce)
+	})
+	return dropAttempt(c.Tx)
 }
 
 // diesWith reports whether the token under key dies when e is revoked. With its children living on as orphans, only e

@@ -47,6 +47,7 @@ type cluster struct {
 	shares [][]byte
 	root   string
 	log    *syncBuffer
+	owner  string // the token that started the attempt, in tests that need one
 }
 
 type syncBuffer struct {
@@ -68,7 +69,12 @@ func (b *syncBuffer) String() string {
 
 func newCluster(t *testing.T, shares, threshold int) *cluster {
 	t.Helper()
-	c := &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}
+	return newClusterOver(t, inmem.New(), shares, threshold)
+}
+
+func newClusterOver(t *testing.T, st store.Store, shares, threshold int) *cluster {
+	t.Helper()
+	c := &cluster{t: t, st: st, clock: newClock(), log: &syncBuffer{}}
 	c.boot()
 	c.init(shares, threshold)
 	c.unseal()
