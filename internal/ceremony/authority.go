@@ -40,14 +40,15 @@ type Caller struct {
 }
 
 var (
-	errMayNotStart = fault.New(fault.Denied, "starting needs authority: use a token whose policy allows it, "+
-		"give a key share in the field 'key', or connect from the server's own machine")
+	// ErrMayNotStart answers a start without any authority.
+	ErrMayNotStart = fault.NeedsLocal("starting needs authority: use a token whose policy allows it, " +
+		"give a key share in the field 'key', or use a local connection")
 	errMayNotCancelToken = fault.New(fault.Denied, "this attempt was started with a token: cancel it with that token, "+
 		"with one whose policy allows it, or with a key share in the field 'key'")
 	errMayNotCancelHolder = fault.New(fault.Denied, "this attempt was started by a key holder: cancel it with a token whose policy allows it, "+
 		"or with a key share in the field 'key'")
-	errMayNotCancelLocal = fault.New(fault.Denied, "cancelling needs authority: use a token whose policy allows it, "+
-		"give a key share in the field 'key', or connect from the server's own machine")
+	errMayNotCancelLocal = fault.NeedsLocal("cancelling needs authority: use a token whose policy allows it, " +
+		"give a key share in the field 'key', or use a local connection")
 )
 
 // allowed reports whether the caller's token has policy on its side.
@@ -58,7 +59,7 @@ func (c Caller) MayStart() error {
 	if c.Local || c.Anyone || c.allowed() || c.Slot > 0 {
 		return nil
 	}
-	return errMayNotStart
+	return ErrMayNotStart
 }
 
 // Initiator is who will have started an attempt that c may start: a live token owns it, whatever gave the

@@ -174,7 +174,7 @@ func TestDenialsSayHowToGetAuthority(t *testing.T) {
 			}
 		}
 		enough := by.By == ByLocal || by.By == ByAnyone
-		if strings.Contains(err.Error(), "server's own machine") != enough {
+		if strings.Contains(err.Error(), "local connection") != enough {
 			t.Errorf("%s: %v; but is a local connection enough? %v", by.By, err, enough)
 		}
 		if strings.Contains(err.Error(), "2dbd10f1") {
@@ -343,7 +343,7 @@ func TestMayStart(t *testing.T) {
 		if f := fault.As(err); f == nil || f.Kind != fault.Denied {
 			t.Errorf("%s: %v isn't a denial", name, err)
 		}
-		for _, way := range []string{"policy allows", "'key'", "server's own machine"} {
+		for _, way := range []string{"policy allows", "'key'", "local connection"} {
 			if !strings.Contains(err.Error(), way) {
 				t.Errorf("%s: %v; it doesn't say: %s", name, err, way)
 			}

@@ -33,6 +33,8 @@ type Error struct {
 	Sentence string
 	// RetryAfter is how long the client should wait before the next try; zero when waiting doesn't help.
 	RetryAfter time.Duration
+	// LocalHelps says that a local connection would have been allowed; the wire tells why this one isn't local.
+	LocalHelps bool
 }
 
 func (e *Error) Error() string { return e.Sentence }
@@ -43,6 +45,11 @@ func New(kind Kind, sentence string) *Error { return &Error{Kind: kind, Sentence
 // Newf returns a fault with a formatted sentence. No argument may come from a secret.
 func Newf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Sentence: fmt.Sprintf(format, args...)}
+}
+
+// NeedsLocal returns a Denied fault for what a local connection would have been allowed.
+func NeedsLocal(sentence string) *Error {
+	return &Error{Kind: Denied, Sentence: sentence, LocalHelps: true}
 }
 
 // As finds the fault in err's chain; nil when there is none.

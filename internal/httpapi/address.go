@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/quorate/quorate/internal/fault"
@@ -24,9 +26,11 @@ var errForwarded = fault.New(fault.Invalid, "the X-Forwarded-For header is not a
 
 // client is the peer of a request as far as it can be told.
 type client struct {
-	addr  netip.Addr // invalid on a Unix socket
-	local bool       // has local authority
+	addr   netip.Addr // invalid on a Unix socket
+	remote string     // why the connection has no local authority; empty if it has
 }
+
+func (c client) local() bool { return c.remote == "" }
 
 // bucket is what the client is limited by: its IPv4 address, its IPv6 /64, or the Unix socket as a whole.
 func (c client) bucket() netip.Prefix {
@@ -43,38 +47,62 @@ func (c client) bucket() netip.Prefix {
 // error, the client is the proxy.
 func (l *Listener) identify(r *http.Request) (client, error) {
 	if l.Unix {
-		return client{local: !throughBrowser(r) && !forwarded(r)}, nil
+		return client{remote: throughOthers(r)}, nil
 	}
 	peer := peerAddr(r.RemoteAddr)
 	if !l.trusts(peer) {
-		return client{addr: peer, local: l.isLocal(r, peer) && !forwarded(r)}, nil
+		return client{addr: peer, remote: cmp.Or(l.notLocal(r, peer), throughOthers(r))}, nil
 	}
 	lines := r.Header.Values("X-Forwarded-For")
 	if len(lines) == 0 {
-		// The proxy hides for whom it asks: it may be anybody.
-		return client{addr: peer}, nil
+		return client{addr: peer, remote: "it came through a trusted proxy that does not say for whom"}, nil
 	}
 	hops, err := parseHops(lines)
 	if err != nil {
-		return client{addr: peer}, errForwarded
+		return client{addr: peer, remote: "it came through a proxy"}, errForwarded
 	}
-	c := client{addr: hops[0], local: l.isLocal(r, peer) && !hidesOrigin(r)}
+	c := client{addr: hops[0], remote: l.notLocal(r, peer)}
+	if throughBrowser(r) || hidesOrigin(r) {
+		c.remote = throughOthers(r)
+	}
 	for i := len(hops) - 1; i >= 0; i-- {
 		if !l.trusts(hops[i]) {
 			c.addr = hops[i]
 			break
 		}
 	}
-	for _, hop := range hops {
-		c.local = c.local && hop.IsLoopback()
+	if slices.ContainsFunc(hops, func(hop netip.Addr) bool { return !hop.IsLoopback() }) {
+		c.remote = "it came through a proxy from another machine"
 	}
 	return c, nil
 }
 
-// isLocal holds what makes a TCP request local, but for the headers that proxies add: from loopback, to a loopback
-// name, by no browser page, on a server that is not published elsewhere.
-func (l *Listener) isLocal(r *http.Request, peer netip.Addr) bool {
-	return peer.IsLoopback() && isLoopbackHost(r.Host) && !throughBrowser(r) && (l.APIAddrLoopback || l.LocalAuthority)
+// notLocal says why a TCP connection isn't local, but for the headers that proxies and browsers add; empty if it is:
+// from loopback, to a loopback name, on a server that is not published elsewhere. HTTP/1.0 is what simple proxies speak
+// upstream, and no client of ours.
+func (l *Listener) notLocal(r *http.Request, peer netip.Addr) string {
+	switch {
+	case !peer.IsLoopback():
+		return "it comes from another machine"
+	case !l.APIAddrLoopback && !l.LocalAuthority:
+		return "api_addr is not a loopback address, so only a unix socket is local, or a listener with local_authority = true"
+	case !isLoopbackHost(r.Host):
+		return "it asks for another host than this machine"
+	case !r.ProtoAtLeast(1, 1):
+		return "it speaks HTTP/1.0, as proxies do"
+	}
+	return ""
+}
+
+// throughOthers says through whom a request came that says so itself.
+func throughOthers(r *http.Request) string {
+	switch {
+	case throughBrowser(r):
+		return "a web page made it"
+	case forwarded(r):
+		return "it came through a proxy"
+	}
+	return ""
 }
 
 func (l *Listener) trusts(a netip.Addr) bool {
@@ -102,9 +130,14 @@ func forwarded(r *http.Request) bool {
 	return hidesOrigin(r)
 }
 
+// proxyHeaders are what proxies say who their client is with, beside X-Forwarded-*.
+var proxyHeaders = [...]string{
+	"Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip", "X-Client-Ip", "X-Envoy-External-Address",
+}
+
 // hidesOrigin reports headers of proxies that a chain of X-Forwarded-For addresses doesn't account for.
 func hidesOrigin(r *http.Request) bool {
-	for _, name := range []string{"Forwarded", "X-Real-Ip", "Via"} {
+	for _, name := range proxyHeaders {
 		if _, ok := r.Header[name]; ok {
 			return true
 		}

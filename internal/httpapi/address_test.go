@@ -8,7 +8,7 @@ import (
 )
 
 func asked(remote, host string, headers ...string) *http.Request {
-	r := &http.Request{RemoteAddr: remote, Host: host, Header: http.Header{}}
+	r := &http.Request{RemoteAddr: remote, Host: host, Header: http.Header{}, ProtoMajor: 1, ProtoMinor: 1}
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
@@ -71,6 +71,11 @@ func TestLocal(t *testing.T) {
 		{"Forwarded", here, asked(loop, host, "Forwarded", "for=127.0.0.1"), false},
 		{"X-Real-IP", here, asked(loop, host, "X-Real-IP", "127.0.0.1"), false},
 		{"Via", here, asked(loop, host, "Via", "1.1 proxy"), false},
+		{"HTTP/1.0", here, http10(asked(loop, host)), false},
+		{"X-Client-IP", here, asked(loop, host, "X-Client-IP", "127.0.0.1"), false},
+		{"True-Client-IP", here, asked(loop, host, "True-Client-IP", "127.0.0.1"), false},
+		{"CF-Connecting-IP", here, asked(loop, host, "CF-Connecting-IP", "127.0.0.1"), false},
+		{"Envoy", here, asked(loop, host, "X-Envoy-External-Address", "127.0.0.1"), false},
 		{"api_addr elsewhere", Listener{}, asked(loop, host), false},
 		{"api_addr elsewhere and a proxy", Listener{LocalAuthority: true}, asked(loop, host, "Via", "1.1 proxy"), false},
 		{"Unix socket through a proxy", unix, asked("@", "x", "X-Forwarded-For", "127.0.0.1"), false},
@@ -88,10 +93,16 @@ func TestLocal(t *testing.T) {
 		{"proxy elsewhere, all hops here", Listener{APIAddrLoopback: true, TrustedProxies: prefixes("10.0.0.0/8")}, asked("10.0.0.1:1", host, "X-Forwarded-For", "127.0.0.1"), false},
 	} {
 		got, err := c.l.identify(c.r)
-		if err != nil || got.local != c.want {
-			t.Errorf("%s: local %v, %v, want %v", c.name, got.local, err, c.want)
+		if err != nil || got.local() != c.want {
+			t.Errorf("%s: local %v, %v, want %v", c.name, got.local(), err, c.want)
 		}
 	}
+}
+
+// http10 is a request as a simple proxy sends it on.
+func http10(r *http.Request) *http.Request {
+	r.ProtoMinor = 0
+	return r
 }
 
 // T61: who isn't trusted can't be somebody else, and who is trusted can't be talked into it by the client.
@@ -129,8 +140,8 @@ func TestClientAddress(t *testing.T) {
 			delete(r.Header, "X-Forwarded-For")
 		}
 		got, err := c.l.identify(r)
-		if err != nil || got.addr != netip.MustParseAddr(c.want) || got.local {
-			t.Errorf("%s: %v, local %v, %v, want %s", c.name, got.addr, got.local, err, c.want)
+		if err != nil || got.addr != netip.MustParseAddr(c.want) || got.local() {
+			t.Errorf("%s: %v, local %v, %v, want %s", c.name, got.addr, got.local(), err, c.want)
 		}
 	}
 	for _, line := range []string{

@@ -57,6 +57,8 @@ type API struct {
 	openLimit   *limiter
 	tokenLimit  *limiter
 	crossOrigin *http.CrossOriginProtection
+	strangers   budget // of body bytes
+	known       budget
 }
 
 // New returns the wire of o.Node.
@@ -75,6 +77,8 @@ func New(o Options) *API {
 		openLimit:   newLimiter(limits.Open, limits.Clients),
 		tokenLimit:  newLimiter(limits.Token, limits.Clients),
 		crossOrigin: http.NewCrossOriginProtection(),
+		strangers:   budget{size: strangerBudget},
+		known:       budget{size: knownBudget},
 	}
 	for _, r := range allRoutes() {
 		a.routes[r.path] = &r

@@ -40,6 +40,8 @@ type exchange struct {
 	op     operation
 	token  secret.Bytes // empty if there is none or the route doesn't look at it
 	body   []byte
+	budget *budget // from which taken bytes of body came; nil for a small one
+	taken  int64
 	fields fields
 
 	requestID string
@@ -81,7 +83,7 @@ func (x *exchange) finish() {
 	}
 	if ctx := x.r.Context(); x.Logger.Enabled(ctx, slog.LevelDebug) {
 		x.Logger.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("request_id", x.id()),
-			slog.String("listener", x.listener.Name), slog.Any("client", x.client.addr), slog.Bool("local", x.client.local),
+			slog.String("listener", x.listener.Name), slog.Any("client", x.client.addr), slog.Bool("local", x.client.local()),
 			slog.String("route", x.routeName()),
 			slog.String("operation", x.op.String()), slog.Int("status", x.status),
 			slog.Duration("took", x.Now().Sub(x.began)))
@@ -92,6 +94,9 @@ func (x *exchange) finish() {
 func (x *exchange) wipe() {
 	x.token.Wipe()
 	clear(x.body)
+	if x.budget != nil {
+		x.budget.give(x.taken)
+	}
 	for _, b := range x.fields.owned {
 		clear(b)
 	}
@@ -271,12 +276,12 @@ func (x *exchange) readBody() error {
 	}
 	in := http.MaxBytesReader(x.w, x.r.Body, limit)
 	// What is only announced costs nothing yet: the buffer grows with what comes.
-	x.body = make([]byte, 0, max(512, min(x.r.ContentLength+1, 16<<10)))
+	x.body = make([]byte, 0, max(512, min(x.r.ContentLength+1, freeBody)))
 	for {
 		if len(x.body) == cap(x.body) {
-			grown := append(make([]byte, 0, 2*cap(x.body)), x.body...)
-			clear(x.body)
-			x.body = grown
+			if err := x.growBody(); err != nil {
+				return err
+			}
 		}
 		n, err := in.Read(x.body[len(x.body):cap(x.body)])
 		x.body = x.body[:len(x.body)+n]
@@ -290,6 +295,27 @@ func (x *exchange) readBody() error {
 			return errBodyRead
 		}
 	}
+}
+
+// growBody doubles the buffer, within the budget of who is asking.
+func (x *exchange) growBody() error {
+	size := 2 * cap(x.body)
+	if size > freeBody {
+		if x.budget == nil {
+			x.budget = &x.strangers
+			if x.client.local() || x.Node.Live(x.r.Context(), x.token) {
+				x.budget = &x.known
+			}
+		}
+		if err := x.budget.take(int64(size - cap(x.body))); err != nil {
+			return err
+		}
+		x.taken += int64(size - cap(x.body))
+	}
+	grown := append(make([]byte, 0, size), x.body...)
+	clear(x.body)
+	x.body = grown
+	return nil
 }
 
 // tooLarge tells a body that no endpoint takes from one that only this endpoint doesn't.

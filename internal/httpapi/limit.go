@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -62,14 +63,16 @@ func newLimiter(r Rate, clients int) *limiter {
 
 // take asks for one request of a client. A fault says how long to wait.
 func (l *limiter) take(client netip.Prefix, now time.Time) error {
-	r := l.bucket(client).ReserveN(now, 1)
-	delay := r.DelayFrom(now)
-	if r.OK() && delay == 0 {
+	b := l.bucket(client)
+	if b.AllowN(now, 1) {
 		return nil
 	}
-	r.CancelAt(now)
 	f := fault.New(fault.Limited, "too many requests from this address: wait, and ask again")
-	f.RetryAfter = max(time.Second, min(delay, time.Minute))
+	seconds := 60.0
+	if l.rate.Burst > 0 {
+		seconds = (1 - b.TokensAt(now)) / l.rate.PerSecond
+	}
+	f.RetryAfter = time.Duration(max(1, min(seconds, 60)) * float64(time.Second))
 	return f
 }
 
@@ -89,3 +92,32 @@ func (l *limiter) bucket(client netip.Prefix) *rate.Limiter {
 	l.young[client] = b
 	return b
 }
+
+// Bodies beyond freeBody take room from one of two budgets for the time of their request, so that memory has a bound
+// whatever the number of connections: a small one for strangers, a large one for who is local or has a live token.
+const (
+	freeBody       = 4 << 10
+	strangerBudget = 8 << 20
+	knownBudget    = 128 << 20
+)
+
+// budget counts bytes that are in use. Its users never wait for each other.
+type budget struct {
+	size int64
+	used atomic.Int64
+}
+
+var errBusy = &fault.Error{
+	Kind: fault.Limited, RetryAfter: time.Second,
+	Sentence: "this server is reading as many large requests as it can: ask again in a moment",
+}
+
+func (b *budget) take(n int64) error {
+	if b.used.Add(n) > b.size {
+		b.used.Add(-n)
+		return errBusy
+	}
+	return nil
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }

@@ -107,6 +107,19 @@ func statusOf(k fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
+// explained adds, where a local connection would have helped, why this one isn't local.
+func (x *exchange) explained(f *fault.Error) string {
+	switch {
+	case !f.LocalHelps:
+		return f.Sentence
+	case x.route.authority == byCeremony && x.listener.Ceremonies == CeremoniesToken:
+		return f.Sentence + ". this listener takes tokens and key shares only"
+	case x.client.local():
+		return f.Sentence
+	}
+	return f.Sentence + ". this connection is not local: " + x.client.remote
+}
+
 // respondError sends a fault's sentence; of any other error only that there was one, and where to look it up.
 func (x *exchange) respondError(err error) {
 	f := fault.As(err)
@@ -121,7 +134,7 @@ func (x *exchange) respondError(err error) {
 			x.writeErrors(statusOf(f.Kind))
 			return
 		}
-		x.writeErrors(statusOf(f.Kind), f.Sentence)
+		x.writeErrors(statusOf(f.Kind), x.explained(f))
 	case errors.Is(err, store.ErrUnknownOutcome):
 		x.logFailure(err)
 		x.writeErrors(http.StatusInternalServerError, "the outcome of the write is unknown: look what has become of it before you repeat it, request "+x.id())

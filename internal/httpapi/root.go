@@ -125,9 +125,9 @@ func (f rootFamily) asker(x *exchange, share secret.Bytes) node.Asker {
 	a := node.Asker{Path: x.path, Share: share}
 	switch x.listener.Ceremonies {
 	case CeremoniesLocal, "":
-		a.Local = x.client.local
+		a.Local = x.client.local()
 	case CeremoniesOpen:
-		a.Local, a.Open = x.client.local, true
+		a.Local, a.Open = x.client.local(), true
 	}
 	if f.of != node.RootGeneration {
 		a.Token = x.token

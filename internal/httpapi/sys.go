@@ -46,7 +46,7 @@ func initialize(x *exchange) (*reply, error) {
 	req := node.InitRequest{
 		Shares: f.integer("secret_shares"), Threshold: f.integer("secret_threshold"),
 		PGPKeys: f.texts("pgp_keys"), RootTokenPGPKey: f.text("root_token_pgp_key"),
-		Replace: f.flag("replace", false), Local: x.client.local,
+		Replace: f.flag("replace", false), Local: x.client.local(),
 	}
 	recovery := f.integer("recovery_shares") != 0 || f.integer("recovery_threshold") != 0 || len(f.texts("recovery_pgp_keys")) > 0
 	switch {
@@ -109,9 +109,9 @@ func unseal(x *exchange) (*reply, error) {
 		return nil, err
 	}
 	if reset {
-		return x.sealState(x.Node.ResetUnseal(x.r.Context(), share, x.client.local))
+		return x.sealState(x.Node.ResetUnseal(x.r.Context(), share, x.client.local()))
 	}
-	return x.sealState(x.Node.Unseal(x.r.Context(), share, x.client.local))
+	return x.sealState(x.Node.Unseal(x.r.Context(), share, x.client.local()))
 }
 
 // optionalShare reads a share where one may be given. Who gets it wipes it.

@@ -55,6 +55,21 @@ func (n *Node) View(ctx context.Context, a Access, fn func(*Call) error) error {
 	})
 }
 
+// Live reports whether a token is live, without asking what it may or counting a use: only so much that its owner is no
+// stranger.
+func (n *Node) Live(ctx context.Context, id secret.Bytes) bool {
+	if id.Empty() {
+		return false
+	}
+	err := n.use(ctx, func(ctx context.Context, act *active) error {
+		return act.Barrier.View(ctx, func(r store.Reader) error {
+			_, err := act.tokens.Authenticate(r, id.Reveal())
+			return err
+		})
+	})
+	return err == nil
+}
+
 // errCountUse sends a read with a token of limited uses the other way: its use must be counted.
 var errCountUse = errors.New("the token's use must be counted")
 

@@ -92,7 +92,7 @@ func (r *InitResult) Wipe() {
 // Init creates the cluster: the first generation, the keyring and a root token, in one Update. The node stays sealed.
 func (n *Node) Init(ctx context.Context, r InitRequest) (*InitResult, error) {
 	if r.Replace && !r.Local {
-		return nil, fault.New(fault.Denied, "replace needs a local connection: repeat the init on the server's own machine, over 127.0.0.1 or its unix socket")
+		return nil, fault.NeedsLocal("replace needs a local connection: repeat the init on the server's own machine, over its unix socket or a loopback address")
 	}
 	id := token.NewID()
 	params := seal.InitParams{

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -256,5 +255,5 @@ func sealAgainstTheLastShare(t *testing.T, st store.Store) {
 			t.Fatalf("round %d, %v: %+v, %d tokens, want %d", round, errShare, now, c.accessors(c.root), tokens)
 		}
 	}
-	t.Log(fmt.Sprintf("%d of 50 completed", tokens-1))
+	t.Logf("%d of 50 completed", tokens-1)
 }

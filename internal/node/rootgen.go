@@ -32,6 +32,8 @@ var (
 	ErrInProgress  = fault.New(fault.Invalid, "root generation already in progress: finish it, or cancel it first")
 	ErrNotStarted  = fault.New(fault.Invalid, "no root generation in progress")
 	ErrNonce       = fault.New(fault.Invalid, "incorrect nonce supplied: read the current one from the attempt's status, and make sure this is the attempt you mean to approve")
+	errTokenIsData = fault.NeedsLocal("starting needs authority: give a key share in the field 'key', or use a local connection; " +
+		"on this path the token in the header is only the ID that the new root token shall have")
 	errNoTokenID   = fault.New(fault.Invalid, "desired token must not be empty: send the ID that the new root token shall have in X-Vault-Token, or as a bearer token")
 	ErrOtherFamily = fault.New(fault.Invalid, "this root generation was started through the other path: send the share to the path family it was started with")
 )
@@ -88,6 +90,9 @@ func (n *Node) StartRoot(ctx context.Context, f Family, who Asker, req StartRequ
 	err = n.use(ctx, func(ctx context.Context, act *active) error {
 		// Admission comes before the work on the recipient, so that a stranger can't make the server do it.
 		proof, err := n.admit(ctx, act, who, func(_ *openAttempt, c ceremony.Caller) error { return c.MayStart() }, policy.Update)
+		if f == RootGeneration && errors.Is(err, ceremony.ErrMayNotStart) {
+			return errTokenIsData
+		}
 		if err != nil {
 			return err
 		}
@@ -111,7 +116,7 @@ func (n *Node) StartRoot(ctx context.Context, f Family, who Asker, req StartRequ
 		}
 		st.OTP = string(otp)
 		st.OTPLength = delivery.OTPLength
-		n.Logger.Info("root generation started", "nonce", nonce, "family", f, "recipient", d.Mode)
+		n.Logger.Info("root generation started", "nonce", nonce, "family", f, "recipient", d.Mode, "reason", req.Reason)
 		return nil
 	})
 	return st, err

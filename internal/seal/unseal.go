@@ -19,7 +19,7 @@ const IdleLimit = 15 * time.Minute
 
 var (
 	// ErrResetDenied answers a reset without authority.
-	ErrResetDenied = fault.New(fault.Denied,
+	ErrResetDenied = fault.NeedsLocal(
 		"a reset needs a valid key share in 'key', or a local connection: repeat it with one of them")
 	errOtherForm = fault.New(fault.Invalid,
 		"another share for the same slot was given before, and the damaged table of key holders can't tell which is right: reset, and give the right ones")
