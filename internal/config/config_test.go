@@ -226,3 +226,19 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+// What nobody wrote gives way to what somebody wrote.
+func TestDefaultsFollow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "q.hcl")
+	text := "storage \"inmem\" {}\nmax_lease_ttl = \"24h\"\nceremony {\n  total_timeout = \"2m\"\n}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.DefaultLeaseTTL != 24*time.Hour || c.Ceremony.IdleTimeout != 2*time.Minute || c.Ceremony.UnapprovedTimeout != 2*time.Minute {
+		t.Errorf("%v, %+v", c.DefaultLeaseTTL, c.Ceremony)
+	}
+}

@@ -118,7 +118,7 @@ func TestRejected(t *testing.T) {
 		{"ceremony zero", ok + "ceremony {\n  idle_timeout = 0\n}", []string{":3:", "from 1 second"}},
 		{"ceremony too long", ok + "ceremony {\n  total_timeout = \"91d\"\n}", []string{":3:", "90 days"}},
 		{"ceremony unapproved over total", ok + "ceremony {\n  unapproved_timeout = \"25h\"\n}", []string{":3:", "total_timeout"}},
-		{"ceremony idle over total", ok + "ceremony {\n  total_timeout = \"30m\"\n}", []string{":2:", "total_timeout"}},
+		{"ceremony idle over total", ok + "ceremony {\n  idle_timeout = \"1h\"\n  total_timeout = \"30m\"\n}", []string{":3:", "total_timeout"}},
 		{"ceremony result", ok + "ceremony {\n  result_ttl = \"10ms\"\n}", []string{":3:", "from 1 second"}},
 		{"two ceremonies", ok + "ceremony {\n}\nceremony {\n}", []string{":4:", ":2 already"}},
 

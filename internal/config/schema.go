@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -61,10 +62,25 @@ func decodeConfig(body hcl.Body) (*Config, error) {
 	if len(c.Listeners) == 0 {
 		c.Listeners = []Listener{newListener(TCP)}
 	}
+	c.follow()
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// follow makes defaults that nobody wrote give way to what was written, instead of a complaint about them.
+func (c *Config) follow() {
+	if _, written := c.written.options["default_lease_ttl"]; !written && c.MaxLeaseTTL > 0 {
+		c.DefaultLeaseTTL = min(c.DefaultLeaseTTL, c.MaxLeaseTTL)
+	}
+	for name, d := range map[string]*time.Duration{
+		"unapproved_timeout": &c.Ceremony.UnapprovedTimeout, "idle_timeout": &c.Ceremony.IdleTimeout,
+	} {
+		if _, written := c.Ceremony.written.options[name]; !written && c.Ceremony.TotalTimeout > 0 {
+			*d = min(*d, c.Ceremony.TotalTimeout)
+		}
+	}
 }
 
 // block reads one block into its place.

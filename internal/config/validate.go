@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,8 @@ const (
 	maxRequestSize   = 64 << 20
 	maxConnections   = 100_000
 	maxClusterName   = 64
-	maxSocketPath    = 100 // bytes; systems allow 104 or 108
+	maxSocketPath    = 100               // bytes; systems allow 104 or 108
+	socketNursery    = "/.q1234567890/s" // beside the socket, where it is made before it is moved into place
 	maxHTTPTimeout   = 24 * time.Hour
 	maxCeremonyTime  = 90 * 24 * time.Hour
 	maxListenerCount = 16
@@ -169,7 +171,7 @@ func (l *Listener) checkUnix() error {
 	switch {
 	case l.Address == "":
 		return w.failf("", "listener \"unix\" needs an address: the path of the socket")
-	case len(l.Address) > maxSocketPath:
+	case max(len(l.Address), len(filepath.Dir(l.Address))+len(socketNursery)) > maxSocketPath:
 		return w.failf("address", "the path of the socket is longer than %d bytes, which systems don't allow", maxSocketPath)
 	case l.Address[0] == '@':
 		return w.failf("address", "address must be a path: abstract sockets have no file mode that protects them")

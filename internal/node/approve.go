@@ -114,7 +114,7 @@ func (n *Node) checkApproval(act *active, r store.Reader, f Family, nonce string
 		}
 	}
 	if f != open.family() {
-		return nil, ErrOtherFamily
+		return nil, errOtherFamily(open.family())
 	}
 	slot, key, err := rec.Check(share)
 	if err != nil {

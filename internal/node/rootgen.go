@@ -34,9 +34,13 @@ var (
 	ErrNonce       = fault.New(fault.Invalid, "incorrect nonce supplied: read the current one from the attempt's status, and make sure this is the attempt you mean to approve")
 	errTokenIsData = fault.NeedsLocal("starting needs authority: give a key share in the field 'key', or use a local connection; " +
 		"on this path the token in the header is only the ID that the new root token shall have")
-	errNoTokenID   = fault.New(fault.Invalid, "desired token must not be empty: send the ID that the new root token shall have in X-Vault-Token, or as a bearer token")
-	ErrOtherFamily = fault.New(fault.Invalid, "this root generation was started through the other path: send the share to the path family it was started with")
+	errNoTokenID = fault.New(fault.Invalid, "desired token must not be empty: send the ID that the new root token shall have in X-Vault-Token, or as a bearer token")
 )
+
+// errOtherFamily sends an approval to where its attempt was started.
+func errOtherFamily(f Family) error {
+	return fault.Newf(fault.Invalid, "this root generation was started through the other path, sys/%s: send the share to sys/%[1]s/update", f)
+}
 
 // Asker is who wants to start or cancel, as the wire saw them.
 type Asker struct {
@@ -315,5 +319,7 @@ func (n *Node) cancel(act *active, tx store.Tx, who Asker, p proof) (st RootStat
 	if objected {
 		return rootStatus(rec.Generation(), open), open.Nonce, false, open.put(tx)
 	}
-	return rootStatus(rec.Generation(), nil), open.Nonce, true, dropAttempt(tx)
+	st = rootStatus(rec.Generation(), nil)
+	st.Objections = len(open.Objections)
+	return st, open.Nonce, true, dropAttempt(tx)
 }

@@ -61,9 +61,12 @@ func openFront(l config.Listener, h http.Handler, log *slog.Logger) (*front, err
 		ErrorLog:                     slog.NewLogLogger(quiet{log.Handler()}, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStream,
-			SendPingTimeout:      l.IdleTimeout,
-			PingTimeout:          l.ReadHeaderTimeout,
-			WriteByteTimeout:     replyTime,
+			// What a peer may send before a handler reads it: the memory of a connection, whatever its streams.
+			MaxReceiveBufferPerConnection: 256 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+			SendPingTimeout:               l.IdleTimeout,
+			PingTimeout:                   l.ReadHeaderTimeout,
+			WriteByteTimeout:              replyTime,
 		},
 	}
 	return f, nil

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Si
 	s := &server{Options: o, cfg: cfg, level: new(slog.LevelVar), failed: make(chan error, len(cfg.Listeners))}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, step := range []func(context.Context) error{
-		s.startLog, s.hardenProcess, s.openStore, s.openNode, s.openFronts, s.writePIDFile, s.startDev, s.serve, s.welcome, s.tellReady,
+		s.startLog, s.hardenProcess, s.openStore, s.writePIDFile, s.openNode, s.openFronts, s.startDev, s.serve, s.welcome, s.tellReady,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -203,9 +204,21 @@ func wireListener(l config.Listener, apiAddrLoopback bool) httpapi.Listener {
 func (s *server) serve(context.Context) error {
 	for _, f := range s.fronts {
 		f.serve(s.failed)
-		s.log.Info("listening", "url", f.url(), "tls", f.cfg.TLS(), "ceremonies", f.cfg.Ceremonies)
+		s.log.Info("listening", "address", f.places.Addr().String(), "url", f.url(), "tls", f.cfg.TLS(), "ceremonies", f.cfg.Ceremonies)
+		if f.cfg.Type == config.TCP && !f.cfg.TLS() && !f.cfg.Loopback() {
+			s.log.Warn("this listener sends tokens and key shares over the network in plaintext: give it a certificate", "address", f.places.Addr().String())
+		}
+	}
+	if !slices.ContainsFunc(s.cfg.Listeners, s.grantsLocal) {
+		s.log.Info("no listener grants authority to local connections: starting a root generation takes a token or a key share")
 	}
 	return nil
+}
+
+// grantsLocal reports whether some connection to l can have local authority.
+func (s *server) grantsLocal(l config.Listener) bool {
+	return l.Ceremonies != config.CeremoniesToken &&
+		(l.Type == config.Unix || l.LocalAuthority || s.cfg.APIAddrLoopback())
 }
 
 func (s *server) tellReady(context.Context) error {
@@ -246,12 +259,18 @@ func (s *server) reload() {
 		}
 	}
 	s.level.Set(fresh.LogLevel)
+	kept := false
 	for _, f := range s.fronts {
 		if err := f.reload(fresh); err != nil {
 			s.log.Error("reload: the certificate stays as it was", "listener", f.cfg.Address, "error", err)
+			kept = true
 		} else if f.cfg.TLS() {
 			s.log.Info("reload: certificate loaded", "listener", f.cfg.Address)
 		}
+	}
+	if kept {
+		s.log.Warn("reloaded the log level, but not every certificate")
+		return
 	}
 	s.log.Info("reloaded: the log level and certificates; other settings take effect at the next start")
 }
