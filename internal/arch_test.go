@@ -20,7 +20,7 @@ const prefix = "github.com/quorate/quorate/"
 
 // levels is the table of ARCHITECTURE.md: a package imports only packages of lower levels.
 var levels = map[string]int{
-	"internal/shamir": 0, "internal/secret": 0, "internal/fault": 0, "internal/store": 0,
+	"internal/shamir": 0, "internal/secret": 0, "internal/fault": 0, "internal/store": 0, "internal/wholefile": 0,
 	"internal/store/storetest": 1, "internal/store/bolt": 1, "internal/store/inmem": 1,
 	"internal/holder": 1, "internal/delivery": 1, "internal/ceremony": 1, "internal/policy": 1,
 	"internal/barrier": 2, "internal/seal": 2,

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -43,6 +45,10 @@ func atTerminal(t *testing.T, address string, args ...string) *session {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.t.Cleanup(func() { // for a test that failed
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+	})
 	return s
 }
 
@@ -188,4 +194,80 @@ func TestInterruptedPrompt(t *testing.T) {
 	s.prompted("token (will be hidden)", 1)
 	s.types("\x03")
 	s.ends(1)
+}
+
+// Several shares pasted at once are ahead of the prompts. None shows, whatever the lines end with; and what is left over
+// when the token is there does not end up in the shell.
+func TestPastedShares(t *testing.T) {
+	for _, end := range []string{"\r", "\r\n", "\n"} {
+		srv := harness.Start(t, harness.Options{Shares: 5, Threshold: 3})
+		s := atTerminal(t, srv.URL, "operator", "generate-root")
+		s.prompted("key share 1 of 3", 1)
+		var paste string
+		for i := range 5 {
+			paste += srv.Hex(i) + end
+		}
+		s.types(paste)
+		shown := s.ends(0)
+		for i := range 5 {
+			for at := 0; at+8 <= len(srv.Hex(i)); at++ {
+				if strings.Contains(shown, srv.Hex(i)[at:at+8]) {
+					t.Fatalf("%q: a piece of share %d shows:\n%q", end, i+1, shown)
+				}
+			}
+		}
+		if text := s.stderr.String(); strings.Contains(text, "stopped") || strings.Contains(text, "nothing was given") {
+			t.Errorf("%q: %s", end, text)
+		}
+		if token := s.stdout.String(); len(token) != 24 {
+			t.Errorf("token %q", token)
+		}
+		if n, err := unix.IoctlGetInt(int(s.slave.Fd()), unix.TIOCINQ); n > 0 || err != nil {
+			t.Errorf("%q: %d bytes are left for the shell, %v", end, n, err)
+		}
+	}
+}
+
+// A process that is asked to end gives the terminal back, and the attempt's OTP with it.
+func TestSignalledPrompt(t *testing.T) {
+	srv := harness.Start(t, harness.Options{Shares: 3, Threshold: 2})
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
+		s := atTerminal(t, srv.URL, "login")
+		s.prompted("token (will be hidden)", 1)
+		s.types("half a tok")
+		s.cmd.Process.Signal(sig)
+		s.ends(1)
+		if text := s.stderr.String(); !strings.Contains(text, "interrupted") {
+			t.Errorf("%v: %s", sig, text)
+		}
+	}
+	s := atTerminal(t, srv.URL, "operator", "generate-root")
+	s.prompted("key share 1 of 2", 1)
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if shown := s.ends(1); !strings.Contains(shown, "can't be decoded: ") {
+		t.Errorf("no OTP on the terminal: %q", shown)
+	}
+}
+
+// Between two prompts nothing is echoed, and Ctrl-C still interrupts: a server that doesn't answer holds nobody.
+func TestInterruptedRequest(t *testing.T) {
+	reached, done := make(chan bool), make(chan bool)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case reached <- true:
+			<-r.Context().Done()
+		case <-done:
+		}
+	}))
+	defer srv.Close()
+	defer close(done)
+	s := atTerminal(t, srv.URL, "operator", "generate-root")
+	<-reached
+	if mode := s.mode(); mode.Lflag&(unix.ECHO|unix.ECHONL) != 0 || mode.Lflag&unix.ISIG == 0 {
+		t.Errorf("mode %#x", mode.Lflag)
+	}
+	s.types("c0ffee\x1c\x1a\x03") // Ctrl-\ and Ctrl-Z would leave the echo off
+	if shown := s.ends(2); strings.Contains(shown, "c0ffee") {
+		t.Errorf("typed ahead, and shown: %q", shown)
+	}
 }

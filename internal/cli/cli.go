@@ -56,11 +56,11 @@ func (a *app) say(format string, args ...any) {
 }
 
 // printValue prints one bare value: with a newline only where a person reads it, as scripts expect.
-func (a *app) printValue(v string) {
-	fmt.Fprint(a.stdout, v)
+func (a *app) printValue(v string) error {
 	if isTerminal(a.stdout) {
-		fmt.Fprintln(a.stdout)
+		v += "\n"
 	}
+	return a.write(v)
 }
 
 func isTerminal(v any) bool {
@@ -103,13 +103,14 @@ func (a *app) help(root *command.C, path []string) int {
 
 // exit prints what went wrong and translates it to an exit code.
 func (a *app) exit(err error) int {
+	if text, ok := requestText(err); ok {
+		err = a.write(text + "\n")
+	}
 	var failed *failure
 	var usage command.UsageError
 	var panicked command.PanicError
 	switch {
 	case err == nil:
-		return 0
-	case a.printRequest(err):
 		return 0
 	case errors.As(err, &failed):
 		failed.write(a.stderr)

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"flag"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -58,8 +57,7 @@ fish: quorate completion fish | source`,
 			if !ok {
 				return env.Usagef("the shell is one of bash, zsh and fish")
 			}
-			fmt.Fprint(a.stdout, script)
-			return nil
+			return a.write(script)
 		},
 	}
 }
@@ -74,10 +72,11 @@ func (a *app) completeCommand(root *command.C) *command.C {
 			for lines.Scan() {
 				words = append(words, lines.Text())
 			}
+			var text strings.Builder
 			for _, c := range candidates(root, words) {
-				fmt.Fprintln(a.stdout, c)
+				text.WriteString(c + "\n")
 			}
-			return nil
+			return a.write(text.String())
 		},
 	}
 }

@@ -137,27 +137,19 @@ func jsonBody(v any) []byte {
 	return b
 }
 
-// printRequest handles the two flags that print a request instead of sending it; the api module returns it as an error.
-func (a *app) printRequest(err error) bool {
+// requestText is for the two flags that print a request instead of sending it; the api module returns it as an error.
+func requestText(err error) (text string, ok bool) {
 	var curl *api.OutputStringError
 	var policy *api.OutputPolicyError
 	switch {
 	case errors.As(err, &curl):
-		text, err := curl.CurlString()
-		if err != nil {
-			return false
-		}
-		fmt.Fprintln(a.stdout, strings.ReplaceAll(text, "$(bao print token)", "$(quorate print token)"))
+		text, err = curl.CurlString()
+		return strings.ReplaceAll(text, "$(bao print token)", "$(quorate print token)"), err == nil
 	case errors.As(err, &policy):
-		text, err := policy.HCLString()
-		if err != nil {
-			return false
-		}
-		fmt.Fprintln(a.stdout, text)
-	default:
-		return false
+		text, err = policy.HCLString()
+		return text, err == nil
 	}
-	return true
+	return "", false
 }
 
 // usable drops a token that can't be sent at all. Where a token is only one kind of authority among others, a broken

@@ -179,6 +179,42 @@ func TestNoToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.fails(exitLocal, []string{"reading the stored token"}, "read", "secret/a")
+	r.fails(exitLocal, []string{"reading the stored token"}, "print", "token")
+}
+
+// A token file that can't be read is no reason not to help whoever has no token.
+func TestUnreadableTokenFile(t *testing.T) {
+	s := newRootServer(t)
+	s.status(unsealedStatus)
+	s.on("GET sys/init", 200, `{"initialized":true}`)
+	s.on("PUT sys/init", 200, `{"keys":["00"],"keys_base64":["AA=="],"root_token":"q.r"}`)
+	s.on("PUT sys/unseal", 200, sealedStatus)
+	if err := os.Mkdir(filepath.Join(os.Getenv("HOME"), ".vault-token"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.stdin = share(1)
+	for _, args := range [][]string{
+		{"status"},
+		{"operator", "init"},
+		{"operator", "init", "-status"},
+		{"operator", "unseal", "-"},
+		{"operator", "generate-root", "-init"},
+		{"operator", "generate-root", "-nonce=nonce-1", "-"},
+		{"operator", "generate-root", "-status"},
+		{"operator", "generate-root", "-cancel"},
+	} {
+		got := s.ok(args...)
+		if len(args) > 1 && args[1] == "generate-root" && !strings.Contains(got.err, "warning: going on without a token: reading the stored token: ") {
+			t.Errorf("%v: no warning: %s", args, got.err)
+		}
+	}
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	want(t, "whole way", s.ok("operator", "generate-root").out, newToken)
+	for _, req := range s.seen {
+		if token := req.header.Get("X-Vault-Token"); token != "" {
+			t.Errorf("%s %s carries a token", req.method, req.path)
+		}
+	}
 }
 
 func TestBrokenEnvironment(t *testing.T) {

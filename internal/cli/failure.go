@@ -131,14 +131,19 @@ func reasons(err error) string {
 // printable makes text from elsewhere harmless to a terminal, and bounds it: a proxy's error page is long.
 func printable(text string) string {
 	const limit = 2000
-	clean := strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, text)
+	clean := visible(text, "\n\t")
 	if len(clean) > limit {
 		clean = strings.ToValidUTF8(clean[:limit], "") + " ..."
 	}
 	return clean
+}
+
+// visible replaces what a terminal would act on instead of showing it, except for the characters in allowed.
+func visible(text, allowed string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || strings.ContainsRune(allowed, r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }

@@ -93,18 +93,19 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	if g.decode != "" && !g.generateOTP { // needs no server
-		return g.decodeToken()
+		return g.decodeToken(ctx)
 	}
 	if g.open, err = g.conn.client(""); err != nil {
 		return err
 	}
 	token, err := currentToken()
-	if err != nil {
-		return err
+	if err != nil { // holders and those on the server's own machine need none
+		g.say("warning: going on without a token: %s", reasons(err))
 	}
 	if g.authority, err = g.conn.client(usable(token)); err != nil {
 		return err
 	}
+	defer outlivePipe()()
 	switch {
 	case g.generateOTP:
 		return g.newOTP(ctx)
@@ -152,7 +153,7 @@ func (g *rootGeneration) recipient() map[string]any {
 }
 
 func (g *rootGeneration) startAttempt(ctx context.Context, args []string) error {
-	body, err := g.authorised(args, "start", g.recipient())
+	body, err := g.authorised(ctx, args, "start", g.recipient())
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,10 @@ func (g *rootGeneration) startAttempt(ctx context.Context, args []string) error 
 		return g.needAuthority(asking("starting the root generation", err))
 	}
 	if err := g.show(st); err != nil {
-		return err
+		if st.OTP == "" {
+			return unprinted(err, "the attempt is open: quorate operator generate-root -status shows it")
+		}
+		return unprinted(err, "the attempt is open, but its OTP is lost: quorate operator generate-root -cancel, then start again")
 	}
 	if st.OTP != "" {
 		g.say("keep the OTP: it is shown only now, and without it the new token can't be decoded")
@@ -175,7 +179,7 @@ func (g *rootGeneration) cancelAttempt(ctx context.Context, args []string) error
 	var body []byte
 	if g.holder {
 		var err error
-		if body, err = g.authorised(args, "cancel", map[string]any{}); err != nil {
+		if body, err = g.authorised(ctx, args, "cancel", map[string]any{}); err != nil {
 			return err
 		}
 		defer clear(body)
@@ -195,11 +199,11 @@ func (g *rootGeneration) cancelAttempt(ctx context.Context, args []string) error
 }
 
 // authorised is the body of a start or cancel; with -holder it carries a share as authority.
-func (g *rootGeneration) authorised(args []string, verb string, fields map[string]any) ([]byte, error) {
+func (g *rootGeneration) authorised(ctx context.Context, args []string, verb string, fields map[string]any) ([]byte, error) {
 	if !g.holder {
 		return jsonBody(fields), nil
 	}
-	return g.sharePayload(&g.conn, args, "key share of a holder, to "+verb+" with (will be hidden): ", fields)
+	return g.sharePayload(ctx, &g.conn, args, "key share of a holder, to "+verb+" with (will be hidden): ", fields)
 }
 
 func (g *rootGeneration) needAuthority(err error) error {
@@ -219,7 +223,7 @@ func (g *rootGeneration) showStatus(ctx context.Context) error {
 
 // show prints an attempt in the rows, or the ten fields, of the stock command.
 func (g *rootGeneration) show(st *rootStatus) error {
-	return g.print(&g.out, st, func() []row {
+	return g.print(&g.out, st, func() string {
 		nonce := st.Nonce
 		if nonce == "" {
 			nonce = "n/a"
@@ -238,7 +242,7 @@ func (g *rootGeneration) show(st *rootStatus) error {
 		if st.OTPLength > 0 {
 			rows = append(rows, row{"OTP Length", strconv.Itoa(st.OTPLength)})
 		}
-		return rows
+		return table(rows)
 	})
 }
 
@@ -261,12 +265,11 @@ func (g *rootGeneration) newOTP(ctx context.Context) error {
 			otp = append(otp, alphabet[int(b[0])%len(alphabet)])
 		}
 	}
-	g.printValue(string(otp))
-	return nil
+	return g.printValue(string(otp))
 }
 
 // decodeToken decodes without asking the server, which may be anywhere by then.
-func (g *rootGeneration) decodeToken() error {
+func (g *rootGeneration) decodeToken(ctx context.Context) error {
 	encoded := []byte(g.decode)
 	if g.decode == "-" {
 		line, err := readLine(g.stdin)
@@ -281,7 +284,7 @@ func (g *rootGeneration) decodeToken() error {
 		if err != nil {
 			return &failure{code: exitLocal, action: "asking for the OTP", err: err, hint: "give it with -otp"}
 		}
-		if otp, err = tty.Secret("OTP (will be hidden): "); err != nil {
+		if otp, err = tty.Secret(ctx, "OTP (will be hidden): "); err != nil {
 			return &failure{code: exitLocal, action: "reading the OTP", err: err}
 		}
 	}
@@ -290,6 +293,7 @@ func (g *rootGeneration) decodeToken() error {
 	if err != nil {
 		return &failure{code: exitLocal, action: "decoding the token", err: err}
 	}
+	defer clear(token)
 	return g.printToken(token)
 }
 
@@ -310,16 +314,14 @@ func decode(encoded, otp []byte) ([]byte, error) {
 	return token, nil
 }
 
-// printToken prints the new token, alone, and wipes it.
+// printToken prints the new token, alone.
 func (g *rootGeneration) printToken(token []byte) error {
-	defer clear(token)
 	format, err := g.out.format.resolve()
 	if err != nil {
 		return err
 	}
 	if format == "table" {
-		g.printValue(string(token))
-		return nil
+		return g.printValue(string(token))
 	}
 	return g.encode(format, map[string]string{"token": string(token)})
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/signal"
 
 	"github.com/quorate/quorate/internal/secret"
 )
@@ -34,7 +32,7 @@ func (g *rootGeneration) approveOnce(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	share, err := g.takeShare(&g.conn, args, "key share (will be hidden): ")
+	share, err := g.takeShare(ctx, &g.conn, args, "key share (will be hidden): ")
 	if err != nil {
 		return err
 	}
@@ -48,12 +46,20 @@ func (g *rootGeneration) approveOnce(ctx context.Context, args []string) error {
 		return err
 	}
 	if err := g.show(st); err != nil {
-		return err
+		return unprinted(err, g.taken(st))
 	}
 	if st.Complete && st.PGPFingerprint == "" {
 		g.say("whoever holds the OTP decodes the token with: quorate operator generate-root -decode=ENCODED")
 	}
 	return nil
+}
+
+// taken says what became of a share whose answer could not be written.
+func (g *rootGeneration) taken(st *rootStatus) string {
+	if st.Complete {
+		return "the result is not lost: the last share brings it again: quorate operator generate-root -nonce=" + g.nonce
+	}
+	return "the share was accepted: quorate operator generate-root -status shows the progress"
 }
 
 // announce tells which attempt a share is asked for, and refuses another one than was meant.
@@ -101,22 +107,36 @@ type flow struct {
 }
 
 func (g *rootGeneration) wholeWay(ctx context.Context, tty terminal) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	ctx, stop := interruptible(ctx)
 	defer stop()
+	// Whoever pastes several shares at once is ahead of the prompts, where they would show.
+	loud, err := tty.Hush()
+	if err != nil {
+		return &failure{code: exitLocal, action: "switching off the terminal's echo", err: err}
+	}
+	defer func() {
+		if loud() != nil {
+			g.say("warning: the terminal could not be set back: stty sane does it")
+		}
+	}()
 	f := &flow{rootGeneration: g, tty: tty}
 	defer func() { clear(f.otp) }()
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
-	for {
+	for empty := false; ; {
 		done, err := f.step(ctx)
+		again := empty
+		empty = errors.Is(err, errNothingGiven)
 		switch {
+		case empty && !again && ctx.Err() == nil: // a pasted line may have ended twice
+			f.say("nothing was given; another empty line stops")
 		case errors.Is(err, errNotAShare), errors.Is(err, errLongLine):
 			f.say("not sent: %v", err)
 		case errors.Is(err, errUnreachable) && ctx.Err() == nil:
 			f.say("%v", err)
 		case done: // also when Ctrl-C came too late
-			return f.finish()
+			return f.finish(ctx)
 		case ctx.Err() != nil || errors.Is(err, errInterrupted) || errors.Is(err, io.EOF) || errors.Is(err, errNothingGiven):
 			return f.stopped()
 		case err != nil:
@@ -140,7 +160,7 @@ func (f *flow) begin(ctx context.Context) (err error) {
 		f.say("operation nonce: %s (compare it with what you were told by whoever started it)", f.nonce)
 		return nil
 	}
-	body, err := f.authorised(nil, "start", f.recipient())
+	body, err := f.authorised(ctx, nil, "start", f.recipient())
 	if err != nil {
 		return err
 	}
@@ -169,7 +189,7 @@ func (f *flow) describe() string {
 // step asks for one share and gives it. A refusal is told and is no error, as long as the attempt goes on.
 func (f *flow) step(ctx context.Context) (done bool, err error) {
 	prompt := fmt.Sprintf("key share %d of %d (will be hidden; empty to stop): ", f.st.Progress+1, f.st.Required)
-	share, err := askShare(f.tty, prompt)
+	share, err := askShare(ctx, f.tty, prompt)
 	if err != nil {
 		return false, err
 	}
@@ -238,30 +258,43 @@ func (f *flow) refused(ctx context.Context, err error) error {
 }
 
 // finish prints the token, if there is an OTP to decode it with; else what the server sent.
-func (f *flow) finish() error {
+func (f *flow) finish(ctx context.Context) error {
 	if f.st.PGPFingerprint != "" {
 		f.say("root token generated; its owner decrypts it with: base64 -d | gpg --decrypt")
-		return f.show(f.st)
+		return unprinted(f.show(f.st), f.taken(f.st))
 	}
 	encoded := []byte(f.st.encoded())
 	for {
 		if len(f.otp) == 0 {
 			var err error
-			f.otp, err = f.tty.Secret("OTP of whoever started the attempt (will be hidden; empty to print the encoded token): ")
+			f.otp, err = f.tty.Secret(ctx, "OTP of whoever started the attempt (will be hidden; empty to print the encoded token): ")
 			if err != nil || len(f.otp) == 0 {
 				f.say("root token generated; decode it with: quorate operator generate-root -decode=ENCODED")
-				return f.show(f.st)
+				return unprinted(f.show(f.st), f.taken(f.st))
 			}
 		}
 		token, err := decode(encoded, f.otp)
 		if err == nil {
 			f.say("root token generated")
-			return f.printToken(token)
+			return f.deliver(token)
 		}
 		f.say("not decoded: %v", err)
 		clear(f.otp)
 		f.otp = nil
 	}
+}
+
+// deliver prints the token and wipes it. Nobody else has it, so where that fails, it is shown at the terminal.
+func (f *flow) deliver(token []byte) error {
+	defer clear(token)
+	err := f.printToken(token)
+	if !errors.Is(err, errNotWritten) {
+		return err
+	}
+	if f.tty.Show("the new root token: "+string(token)) != nil {
+		return unprinted(err, "the token is lost: generate another one")
+	}
+	return unprinted(err, "the token is shown at the terminal instead")
 }
 
 // stopped explains how to go on, or not to.

@@ -21,8 +21,45 @@ accepted: 1 of 2 key shares given
 accepted: 2 of 2 key shares given
 root token generated
 `)
-	if len(s.tty.shown) > 0 {
-		t.Errorf("shown: %q", s.tty.shown)
+	if len(s.tty.shown) > 0 || s.tty.hushed != 0 {
+		t.Errorf("shown: %q, hushed %d times", s.tty.shown, s.tty.hushed)
+	}
+}
+
+// What is typed ahead of a prompt, while a request is under way, is not shown either.
+func TestWholeWayIsHushed(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	for endpoint, answer := range s.answers {
+		s.answers[endpoint] = func(w http.ResponseWriter, r *http.Request) {
+			if s.tty.hushed != 1 {
+				t.Errorf("%s: hushed %d times", endpoint, s.tty.hushed)
+			}
+			answer(w, r)
+		}
+	}
+	s.ok("operator", "generate-root")
+	s.refuseStart = true
+	s.fails(exitServer, nil, "operator", "generate-root")
+	if s.tty.hushed != 0 {
+		t.Error("the echo is still off")
+	}
+}
+
+// A pasted line that ends twice is no wish to stop.
+func TestWholeWayEmptyLines(t *testing.T) {
+	s := newRootServer(t)
+	s.tty = &fakeTTY{answers: []string{"", share(1), "", share(2)}}
+	got := s.ok("operator", "generate-root")
+	want(t, "stdout", got.out, newToken)
+	if strings.Count(got.err, "nothing was given; another empty line stops\n") != 2 {
+		t.Errorf("%s", got.err)
+	}
+	s.result = nil
+	s.tty = &fakeTTY{answers: []string{"", "not a share!", "", "", share(1)}}
+	s.fails(exitLocal, []string{"stopped"}, "operator", "generate-root")
+	if len(s.tty.answers) != 1 {
+		t.Errorf("%q is left", s.tty.answers)
 	}
 }
 
@@ -52,9 +89,9 @@ func TestWholeWayRefusals(t *testing.T) {
 }
 
 func TestWholeWayStopped(t *testing.T) {
-	for _, answer := range []string{"", "^C", "^D"} {
+	for _, stop := range [][]string{{"", ""}, {"^C"}, {"^D"}, {"", "^C"}} {
 		s := newRootServer(t)
-		s.tty = &fakeTTY{answers: []string{share(1), answer}}
+		s.tty = &fakeTTY{answers: append([]string{share(1)}, stop...)}
 		got := s.fails(exitLocal, []string{
 			"stopped; the attempt stays open: 1 of 2 key shares given", "operation nonce: nonce-1",
 			"to go on: quorate operator generate-root\n", "to end it: quorate operator generate-root -cancel",

@@ -2,10 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"flag"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/creachadair/command"
@@ -19,7 +18,7 @@ type initialisation struct {
 	shares, threshold int
 	pgpKeys           keyFiles
 	rootKey           keyFiles
-	status            bool
+	replace, status   bool
 }
 
 func (a *app) initCommand() *command.C {
@@ -28,7 +27,9 @@ func (a *app) initCommand() *command.C {
 		Name: "init", Usage: "[flags]",
 		Help: `Initialize the server: make its keys, and split the unseal key among the key holders.
 
-The shares and the initial root token are printed once, and kept nowhere.
+The shares and the initial root token are printed once, and kept nowhere. Where they were lost before the server was
+unsealed for the first time, -replace makes new ones, on the server's own machine.
+
 With -status: exit code 0 if the server is initialized, 2 if it isn't, 1 if it can't be asked.`,
 	}
 	in.flags(&c.Flags)
@@ -53,6 +54,7 @@ func (in *initialisation) flags(fs *flag.FlagSet) {
 	fs.IntVar(&in.threshold, "t", in.threshold, "short for -key-threshold, `NUMBER`")
 	fs.Var(&in.pgpKeys, "pgp-keys", "`FILES` with one OpenPGP public key per share, comma-separated; each share is encrypted to one")
 	fs.Var(&in.rootKey, "root-token-pgp-key", "`FILE` with an OpenPGP public key that the root token is encrypted to")
+	fs.BoolVar(&in.replace, "replace", false, "make new keys in place of those of an earlier init, if nothing was unsealed with them yet")
 	fs.BoolVar(&in.status, "status", false, "only tell whether the server is initialized")
 }
 
@@ -66,9 +68,9 @@ func (a *app) initStatus(ctx context.Context, in *initialisation) error {
 		return &failure{code: exitLocal, action: "asking whether the server is initialized", err: err, hint: hintFor(err)}
 	}
 	text := map[bool]string{true: "the server is initialized", false: "the server is not initialized"}[done]
-	err = a.print(&in.out, map[string]bool{"initialized": done}, func() []row {
+	err = a.print(&in.out, map[string]bool{"initialized": done}, func() string {
 		a.say("%s", text)
-		return nil
+		return ""
 	})
 	if err == nil && !done {
 		return silent(exitServer)
@@ -101,48 +103,52 @@ func (a *app) initialise(ctx context.Context, in *initialisation) error {
 	if err != nil {
 		return err
 	}
-	req := &api.InitRequest{SecretShares: in.shares, SecretThreshold: in.threshold, PGPKeys: in.pgpKeys}
-	if len(in.rootKey) == 1 {
-		req.RootTokenPGPKey = in.rootKey[0]
-	}
-	resp, err := client.Sys().InitWithContext(ctx, req)
-	if err != nil {
-		return asking("initializing", err)
+	defer outlivePipe()()
+	var resp api.InitResponse
+	if err := call(ctx, client, http.MethodPut, "sys/init", in.request(), &resp); err != nil {
+		return in.again(asking("initializing", err))
 	}
 	result := initResult{
-		UnsealKeysB64: base64Keys(resp), UnsealKeysHex: resp.Keys, UnsealShares: in.shares, UnsealThreshold: in.threshold,
+		UnsealKeysB64: resp.KeysB64, UnsealKeysHex: resp.Keys, UnsealShares: in.shares, UnsealThreshold: in.threshold,
 		RecoveryKeysB64: []string{}, RecoveryKeysHex: []string{}, RootToken: resp.RootToken,
 	}
-	if err := a.print(&in.out, result, func() []row {
-		a.printInit(result)
-		return nil
-	}); err != nil {
-		return err
+	if err := a.print(&in.out, result, result.text); err != nil {
+		return unprinted(err, "the server is initialized, but its key shares are lost: see to the output, then make new ones "+onceMore)
 	}
 	a.initAdvice(in)
 	return nil
 }
 
-// base64Keys returns the shares in base64; very old servers only send hex.
-func base64Keys(resp *api.InitResponse) []string {
-	if len(resp.KeysB64) == len(resp.Keys) {
-		return resp.KeysB64
+// request is the body: that of stock clients, and our own field only where it is asked for.
+func (in *initialisation) request() []byte {
+	req := struct {
+		api.InitRequest
+		Replace bool `json:"replace,omitempty"`
+	}{api.InitRequest{SecretShares: in.shares, SecretThreshold: in.threshold, PGPKeys: in.pgpKeys}, in.replace}
+	if len(in.rootKey) == 1 {
+		req.RootTokenPGPKey = in.rootKey[0]
 	}
-	keys := make([]string, len(resp.Keys))
-	for i, k := range resp.Keys {
-		if b, err := hex.DecodeString(k); err == nil {
-			keys[i] = base64.StdEncoding.EncodeToString(b)
-		}
-	}
-	return keys
+	return jsonBody(req)
 }
 
-// printInit is the table format of init, which is no table.
-func (a *app) printInit(r initResult) {
-	for i, key := range r.UnsealKeysB64 {
-		fmt.Fprintf(a.stdout, "Unseal Key %d: %s\n", i+1, key)
+const onceMore = "on the server's own machine, before anything is unsealed: quorate operator init -replace"
+
+// again tells whoever lost the output of an earlier init that it can be repeated.
+func (in *initialisation) again(err error) error {
+	if in.replace || !strings.Contains(err.Error(), "already initialized") {
+		return err
 	}
-	fmt.Fprintf(a.stdout, "\nInitial Root Token: %s\n", r.RootToken)
+	return hinted(err, http.StatusBadRequest, "if the key shares of that init are lost, make new ones "+onceMore)
+}
+
+// text is the table format of init, which is no table.
+func (r *initResult) text() string {
+	var b strings.Builder
+	for i, key := range r.UnsealKeysB64 {
+		fmt.Fprintf(&b, "Unseal Key %d: %s\n", i+1, visible(key, ""))
+	}
+	fmt.Fprintf(&b, "\nInitial Root Token: %s\n", visible(r.RootToken, ""))
+	return b.String()
 }
 
 func (a *app) initAdvice(in *initialisation) {

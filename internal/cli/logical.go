@@ -123,12 +123,12 @@ func (a *app) listCommand() *command.C {
 		if !ok {
 			return nothingAt(args[0])
 		}
-		return a.print(&out, keys, func() []row {
-			fmt.Fprintln(a.stdout, "Keys\n----")
+		return a.print(&out, keys, func() string {
+			text := "Keys\n----\n"
 			for _, k := range keys {
-				fmt.Fprintln(a.stdout, k)
+				text += visible(fmt.Sprint(k), "") + "\n"
 			}
-			return nil
+			return text
 		})
 	}
 	return c

@@ -8,8 +8,8 @@ import (
 
 func TestRead(t *testing.T) {
 	r := newRig(t)
-	r.on("GET secret/a", 200, `{"data":{"x":"1"},"lease_duration":3600}`)
-	want(t, "table", r.ok("read", "/secret/a").out, "Key                 Value\n---                 -----\nrefresh_interval    1h\nx                   1\n")
+	r.on("GET secret/a", 200, `{"data":{"x":"1"}}`)
+	want(t, "table", r.ok("read", "/secret/a").out, "Key    Value\n---    -----\nx      1\n")
 	r.ok("read", "secret/a", "version=2", "version=3", "q=a b")
 	want(t, "query", r.last().query, "q=a+b&version=2&version=3")
 	// Endpoints without the envelope are shown the same way.

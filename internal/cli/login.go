@@ -49,7 +49,7 @@ The token is asked for without showing it; with - it is read from standard input
 }
 
 func (a *app) login(ctx context.Context, l *login, args []string) error {
-	token, err := a.takeToken(&l.conn, args)
+	token, err := a.takeToken(ctx, &l.conn, args)
 	if err != nil {
 		return err
 	}
@@ -66,8 +66,7 @@ func (a *app) login(ctx context.Context, l *login, args []string) error {
 		return asking("checking the token", err)
 	}
 	if l.tokenOnly {
-		a.printValue(token)
-		return nil
+		return a.printValue(token)
 	}
 	if !l.noStore {
 		path, err := storeToken(token)
@@ -86,14 +85,14 @@ func (a *app) login(ctx context.Context, l *login, args []string) error {
 }
 
 // takeToken gets a token from wherever args says. On the command line it is taken, as people are used to, with a warning.
-func (a *app) takeToken(conn *connection, args []string) (string, error) {
+func (a *app) takeToken(ctx context.Context, conn *connection, args []string) (string, error) {
 	switch {
 	case len(args) == 0:
 		tty, err := a.terminal(conn)
 		if err != nil {
 			return "", &failure{code: exitLocal, action: "asking for the token", err: err, hint: "to read it from standard input, give - as the argument"}
 		}
-		line, err := tty.Secret("token (will be hidden): ")
+		line, err := tty.Secret(ctx, "token (will be hidden): ")
 		return tokenIn(line, err)
 	case args[0] == "-":
 		line, err := readLine(a.stdin)

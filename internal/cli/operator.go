@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -41,9 +42,9 @@ It is never taken from the command line, which other users and the shell's histo
 		case reset && !holder:
 			body = jsonBody(map[string]any{"reset": true})
 		case reset:
-			body, err = a.sharePayload(&conn, args, "key share of a holder (will be hidden): ", map[string]any{"reset": true})
+			body, err = a.sharePayload(env.Context(), &conn, args, "key share of a holder (will be hidden): ", map[string]any{"reset": true})
 		default:
-			body, err = a.sharePayload(&conn, args, "unseal key share (will be hidden): ", nil)
+			body, err = a.sharePayload(env.Context(), &conn, args, "unseal key share (will be hidden): ", nil)
 		}
 		if err != nil {
 			return err
@@ -53,17 +54,17 @@ It is never taken from the command line, which other users and the shell's histo
 		if err := call(env.Context(), client, http.MethodPut, "sys/unseal", body, st); err != nil {
 			return hinted(asking("unsealing", err), http.StatusForbidden, "over a connection that isn't local, a reset needs a key share: add -holder")
 		}
-		return a.printSealState(env.Context(), &out, client, st)
+		return unprinted(a.printSealState(env.Context(), &out, client, st), "the server took the request: quorate status shows its state")
 	}
 	return c
 }
 
 // sharePayload takes a share and puts it into a request body, which the caller wipes.
-func (a *app) sharePayload(conn *connection, args []string, prompt string, fields map[string]any) ([]byte, error) {
+func (a *app) sharePayload(ctx context.Context, conn *connection, args []string, prompt string, fields map[string]any) ([]byte, error) {
 	if fields == nil {
 		fields = map[string]any{}
 	}
-	share, err := a.takeShare(conn, args, prompt)
+	share, err := a.takeShare(ctx, conn, args, prompt)
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +119,12 @@ func (a *app) keyStatusCommand() *command.C {
 		if err != nil {
 			return asking("reading the key status", err)
 		}
-		return a.print(&out, st, func() []row {
-			return []row{
+		return a.print(&out, st, func() string {
+			return table([]row{
 				{"Key Term", strconv.Itoa(st.Term)},
 				{"Install Time", st.InstallTime.UTC().Format(time.RFC822)},
 				{"Encryption Count", strconv.Itoa(st.Encryptions)},
-			}
+			})
 		})
 	}
 	return c

@@ -119,10 +119,29 @@ func TestInit(t *testing.T) {
 	if !strings.HasPrefix(got.out, "unseal_keys_b64:\n  - qg==\n  - uw==\n") {
 		t.Errorf("yaml: %s", got.out)
 	}
-	r.on("PUT sys/init", 200, `{"keys":["aa","bb"],"root_token":"q.r"}`)
-	if got := r.ok("operator", "init", "-n=2", "-t=2"); !strings.HasPrefix(got.out, "Unseal Key 1: qg==\nUnseal Key 2: uw==\n") {
-		t.Errorf("from hex only: %s", got.out)
+}
+
+// An init whose output was lost can be repeated: -replace says so to the server, and a refusal names it.
+func TestInitReplace(t *testing.T) {
+	r := newRig(t)
+	answer := "Vault is already initialized"
+	r.answers["PUT sys/init"] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, answer) }
+	r.fails(exitServer, []string{"* " + answer, "hint: if the key shares of that init are lost", "quorate operator init -replace"}, "operator", "init")
+	if strings.Contains(r.last().body, "replace") {
+		t.Errorf("stock servers don't know it: %s", r.last().body)
 	}
+	answer = "Vault is already initialized, and has been unsealed since: replace is possible only before the first unseal"
+	got := r.fails(exitServer, []string{"* " + answer}, "operator", "init", "-replace")
+	if strings.Contains(got.err, "hint:") {
+		t.Errorf("the same advice again: %s", got.err)
+	}
+	answer = "the threshold is larger than the number of shares"
+	if got := r.fails(exitServer, []string{answer}, "operator", "init"); strings.Contains(got.err, "hint:") {
+		t.Errorf("%s", got.err)
+	}
+	r.on("PUT sys/init", 200, `{"keys":["aa"],"keys_base64":["qg=="],"root_token":"q.r"}`)
+	r.ok("operator", "init", "-n=1", "-t=1", "-replace")
+	wantBody(t, r.last(), `{"secret_shares":1,"secret_threshold":1,"pgp_keys":null,"recovery_shares":0,"recovery_threshold":0,"recovery_pgp_keys":null,"root_token_pgp_key":"","replace":true}`)
 }
 
 func TestInitDefaults(t *testing.T) {
@@ -256,6 +275,24 @@ func TestUnseal(t *testing.T) {
 	want(t, "reset", body(), `{"reset":true}`)
 	r.ok("operator", "unseal", "-reset", "-holder", "-")
 	want(t, "reset by a holder", body(), `{"key":"`+canary+`","reset":true}`)
+}
+
+// The share counts, whatever becomes of the question that follows.
+func TestUnsealWithoutLeader(t *testing.T) {
+	r := newRig(t)
+	r.on("PUT sys/unseal", 200, sealedStatus)
+	r.on("GET sys/seal-status", 200, sealedStatus)
+	r.answers["GET sys/leader"] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 429, "too many requests") }
+	r.stdin = canary
+	got := r.ok("operator", "unseal", "-")
+	if !strings.Contains(got.out, "Unseal Progress    1/3") || strings.Contains(got.out, "HA Enabled") ||
+		!strings.Contains(got.err, "warning: whether the server is one of several can't be told: too many requests") {
+		t.Errorf("%+v", got)
+	}
+	if got := r.ok("operator", "unseal", "-format=json", "-"); strings.Contains(got.out, "ha_enabled") {
+		t.Errorf("made up: %s", got.out)
+	}
+	r.fails(exitServer, []string{"warning: "}, "status")
 }
 
 func TestUnsealRefusals(t *testing.T) {

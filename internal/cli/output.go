@@ -7,7 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/openbao/openbao/api/v2"
@@ -64,15 +67,14 @@ func (f formatValue) resolve() (string, error) {
 // row is one line of a table.
 type row [2]string
 
-// print shows v: as rows in table format, else v itself.
-func (a *app) print(o *output, v any, rows func() []row) error {
+// print shows v: as text in table format, else v itself.
+func (a *app) print(o *output, v any, text func() string) error {
 	format, err := o.format.resolve()
 	if err != nil {
 		return err
 	}
 	if format == "table" {
-		writeRows(a.stdout, rows())
-		return nil
+		return a.write(text())
 	}
 	return a.encode(format, v)
 }
@@ -93,11 +95,34 @@ func (a *app) encode(format string, v any) error {
 		}
 		buf = *bytes.NewBuffer(b)
 	}
-	_, err := buf.WriteTo(a.stdout)
-	if err != nil {
-		return localf("writing the output: %w", err)
+	return a.write(buf.String())
+}
+
+// errNotWritten is an answer that was lost on the way to standard output.
+var errNotWritten = errors.New("the answer could not be written to standard output")
+
+// write prints text on standard output.
+func (a *app) write(text string) error {
+	if _, err := io.WriteString(a.stdout, text); err != nil {
+		return localf("%w: %w", errNotWritten, err)
 	}
 	return nil
+}
+
+// unprinted says what to do about an answer that could not be written. Other failures stay as they are.
+func unprinted(err error, hint string) error {
+	if f := (*failure)(nil); errors.Is(err, errNotWritten) && errors.As(err, &f) {
+		f.hint = hint
+	}
+	return err
+}
+
+// outlivePipe makes writing into a pipe that nobody reads an error, instead of the end of this process: for answers
+// that can't be had a second time.
+func outlivePipe() (undo func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGPIPE)
+	return func() { signal.Stop(c) }
 }
 
 // toYAML rewrites JSON in block style. The yaml module could read JSON itself, but takes some of what a JSON string may
@@ -156,13 +181,17 @@ func header(rows []row) []row {
 	return append([]row{{"Key", "Value"}, {"---", "-----"}}, rows...)
 }
 
-func writeRows(w io.Writer, rows []row) {
+// table aligns rows. What is in them comes from elsewhere, so each stays on its line and does nothing to a terminal.
+func table(rows []row) string {
 	width := 0
 	for _, r := range rows {
-		width = max(width, utf8.RuneCountInString(r[0]))
+		width = max(width, utf8.RuneCountInString(visible(r[0], "")))
 	}
+	var b strings.Builder
 	for _, r := range rows {
-		pad := width - utf8.RuneCountInString(r[0]) + 4
-		fmt.Fprintf(w, "%s%s%s\n", r[0], strings.Repeat(" ", pad), r[1])
+		name := visible(r[0], "")
+		pad := width - utf8.RuneCountInString(name) + 4
+		fmt.Fprintf(&b, "%s%s%s\n", name, strings.Repeat(" ", pad), visible(r[1], ""))
 	}
+	return b.String()
 }

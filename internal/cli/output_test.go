@@ -70,21 +70,40 @@ token_meta_b         2
 `)
 }
 
-func TestLeaseAndWrapRows(t *testing.T) {
-	out, _ := printed(t, output{}, parse(t, `{"lease_id":"l/1","lease_duration":3600,"renewable":true,"data":{"k":{"n":1}}}`))
-	want(t, "lease", out, "Key                Value\n---                -----\nlease_id           l/1\nlease_duration     1h\nlease_renewable    true\nk                  map[n:1]\n")
-	out, _ = printed(t, output{}, parse(t, `{"lease_duration":2764800,"data":{"k":"v"}}`))
-	want(t, "hint", out, "Key                 Value\n---                 -----\nrefresh_interval    768h\nk                   v\n")
-	out, _ = printed(t, output{}, parse(t, `{"wrap_info":{"token":"q.w","accessor":"a","ttl":60,"creation_time":"2026-01-02T03:04:05Z","creation_path":"secret/a","wrapped_accessor":"wa"}}`))
-	want(t, "wrap", out, `Key                             Value
----                             -----
-wrapping_token                  q.w
-wrapping_accessor               a
-wrapping_token_ttl              1m
-wrapping_token_creation_time    2026-01-02T03:04:05Z
-wrapping_token_creation_path    secret/a
-wrapped_accessor                wa
+// What somebody wrote into the metadata of a token does nothing to the terminal of whoever looks at it, and makes no
+// rows that look like others. Programs get it as it is.
+func TestTableIsHarmless(t *testing.T) {
+	s := parse(t, `{"data":{"meta":{"a":"\u001b]0;x\u0007"},"display_name":"x\npolicies    [root]","k\u001b[2J":"\u009b1m\u202e\r\ttab"}}`)
+	out, _ := printed(t, output{}, s)
+	want(t, "table", out, `Key             Value
+---             -----
+display_name    x�policies    [root]
+k�[2J           �1m���tab
+meta            map[a:�]0;x�]
 `)
+	out, _ = printed(t, output{field: "display_name"}, s)
+	want(t, "field", out, "x\npolicies    [root]")
+	out, _ = printed(t, output{format: "json"}, s)
+	if !strings.Contains(out, `"x\npolicies    [root]"`) {
+		t.Errorf("%s", out)
+	}
+	out, _ = printed(t, output{}, parse(t, `{"auth":{"client_token":"q.y","metadata":{"a\u001b":"\u001b[8m"}}}`))
+	if strings.Contains(out, "\x1b") {
+		t.Errorf("%q", out)
+	}
+	// A long value is not cut: it may be a token.
+	long := strings.Repeat("x", 4096)
+	if out, _ = printed(t, output{}, parse(t, `{"auth":{"client_token":"`+long+`"}}`)); !strings.Contains(out, long+"\n") {
+		t.Error("a long token is cut")
+	}
+}
+
+func TestListAndInitAreHarmless(t *testing.T) {
+	r := newRig(t)
+	r.on("GET secret", 200, `{"data":{"keys":["a","b\u001b[2J\nc"]}}`)
+	want(t, "list", r.ok("list", "secret").out, "Keys\n----\na\nb�[2J�c\n")
+	r.on("PUT sys/init", 200, `{"keys":["aa"],"keys_base64":["q\u001bg=="],"root_token":"q\u001br"}`)
+	want(t, "init", r.ok("operator", "init", "-n=1", "-t=1").out, "Unseal Key 1: q�g==\n\nInitial Root Token: q�r\n")
 }
 
 func TestJSONAndYAML(t *testing.T) {

@@ -32,6 +32,7 @@ type rig struct {
 	seen      []request
 	tty       *fakeTTY // nil: no terminal
 	stdin     string
+	stdout    io.Writer // nil: the result's
 	serve     serveFunc
 	ctx       context.Context
 }
@@ -106,6 +107,9 @@ func (r *rig) run(args ...string) result {
 	r.t.Helper()
 	var out, err bytes.Buffer
 	a := &app{stdin: strings.NewReader(r.stdin), stdout: &out, stderr: &err, serve: r.serve}
+	if r.stdout != nil {
+		a.stdout = r.stdout
+	}
 	a.openTTY = func() (terminal, error) {
 		if r.tty == nil {
 			return nil, errNoTerminal
@@ -157,10 +161,12 @@ type fakeTTY struct {
 	answers []string
 	prompts []string
 	shown   []string
+	hushed  int                 // how often the echo was switched off and not on again
+	deaf    error               // why it shows nothing
 	before  func(prompt string) // called before each answer
 }
 
-func (f *fakeTTY) Secret(prompt string) ([]byte, error) {
+func (f *fakeTTY) Secret(_ context.Context, prompt string) ([]byte, error) {
 	f.prompts = append(f.prompts, prompt)
 	if f.before != nil {
 		f.before(prompt)
@@ -174,8 +180,16 @@ func (f *fakeTTY) Secret(prompt string) ([]byte, error) {
 }
 
 func (f *fakeTTY) Show(line string) error {
+	if f.deaf != nil {
+		return f.deaf
+	}
 	f.shown = append(f.shown, line)
 	return nil
+}
+
+func (f *fakeTTY) Hush() (loud func() error, err error) {
+	f.hushed++
+	return func() error { f.hushed--; return nil }, nil
 }
 
 func want(t *testing.T, what, got, want string) {

@@ -28,23 +28,13 @@ func (a *app) printSecret(o *output, s *api.Secret) error {
 		a.say("warning: %s", printable(w))
 	}
 	if rows := secretRows(s); len(rows) > 0 {
-		writeRows(a.stdout, header(rows))
+		return a.write(table(header(rows)))
 	}
 	return nil
 }
 
 func secretRows(s *api.Secret) []row {
-	var rows []row
-	if s.LeaseDuration > 0 {
-		if s.LeaseID != "" {
-			rows = append(rows, row{"lease_id", s.LeaseID}, row{"lease_duration", seconds(s.LeaseDuration)},
-				row{"lease_renewable", strconv.FormatBool(s.Renewable)})
-		} else { // the hint of how long a value without a lease may be kept
-			rows = append(rows, row{"refresh_interval", seconds(s.LeaseDuration)})
-		}
-	}
-	rows = append(rows, authRows(s.Auth)...)
-	rows = append(rows, wrapRows(s.WrapInfo)...)
+	rows := authRows(s.Auth)
 	for _, k := range slices.Sorted(maps.Keys(s.Data)) {
 		rows = append(rows, row{k, cell(k, s.Data[k])})
 	}
@@ -74,23 +64,6 @@ func authRows(auth *api.SecretAuth) []row {
 	return rows
 }
 
-func wrapRows(w *api.SecretWrapInfo) []row {
-	if w == nil {
-		return nil
-	}
-	rows := []row{
-		{"wrapping_token", w.Token},
-		{"wrapping_accessor", w.Accessor},
-		{"wrapping_token_ttl", seconds(w.TTL)},
-		{"wrapping_token_creation_time", w.CreationTime.Format(time.RFC3339Nano)},
-		{"wrapping_token_creation_path", w.CreationPath},
-	}
-	if w.WrappedAccessor != "" {
-		rows = append(rows, row{"wrapped_accessor", w.WrappedAccessor})
-	}
-	return rows
-}
-
 // printField prints one value: bare in table format, encoded otherwise.
 func (a *app) printField(format string, s *api.Secret, name string) error {
 	v, ok := field(s, name)
@@ -102,15 +75,14 @@ func (a *app) printField(format string, s *api.Secret, name string) error {
 	}
 	switch v := v.(type) {
 	case nil:
-		a.printValue("")
+		return a.printValue("")
 	case string:
-		a.printValue(v)
+		return a.printValue(v)
 	case json.Number, bool, int:
-		a.printValue(fmt.Sprint(v))
+		return a.printValue(fmt.Sprint(v))
 	default:
-		a.printValue(string(jsonBody(v)))
+		return a.printValue(string(jsonBody(v)))
 	}
-	return nil
 }
 
 // field finds a value by the name it has in the table.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 
@@ -19,7 +20,7 @@ var errNotAShare = errors.New("that is not a key share: one is a line of hex or 
 var errNothingGiven = errors.New("nothing was given")
 
 // takeShare gets a share from wherever args says: a prompt without arguments, standard input for "-".
-func (a *app) takeShare(conn *connection, args []string, prompt string) (secret.Bytes, error) {
+func (a *app) takeShare(ctx context.Context, conn *connection, args []string, prompt string) (secret.Bytes, error) {
 	switch {
 	case conn.curl && (len(args) == 0 || args[0] == "-"):
 		return secret.Bytes{}, nil // nothing will be sent
@@ -28,7 +29,7 @@ func (a *app) takeShare(conn *connection, args []string, prompt string) (secret.
 		if err != nil {
 			return secret.Bytes{}, &failure{code: exitLocal, action: "asking for a key share", err: err, hint: "to read it from standard input, give - as the argument"}
 		}
-		share, err := askShare(tty, prompt)
+		share, err := askShare(ctx, tty, prompt)
 		if err != nil {
 			return secret.Bytes{}, &failure{code: exitLocal, action: "reading the key share", err: err}
 		}
@@ -55,8 +56,8 @@ func (a *app) terminal(conn *connection) (terminal, error) {
 }
 
 // askShare asks once. errNothingGiven for an empty line.
-func askShare(tty terminal, prompt string) (secret.Bytes, error) {
-	line, err := tty.Secret(prompt)
+func askShare(ctx context.Context, tty terminal, prompt string) (secret.Bytes, error) {
+	line, err := tty.Secret(ctx, prompt)
 	if err != nil {
 		return secret.Bytes{}, err
 	}

@@ -9,10 +9,10 @@ import (
 	"github.com/openbao/openbao/api/v2"
 )
 
-// sealState is the seal status with what the leader endpoint adds.
+// sealState is the seal status with what the leader endpoint adds, if it answers.
 type sealState struct {
 	*api.SealStatusResponse
-	HAEnabled bool `json:"ha_enabled"`
+	HAEnabled *bool `json:"ha_enabled,omitempty"`
 }
 
 func (a *app) statusCommand() *command.C {
@@ -35,12 +35,12 @@ Exit code: 0 unsealed, 2 sealed or not initialized, 1 if the server can't be ask
 			return err
 		}
 		st, err := client.Sys().SealStatusWithContext(env.Context())
-		if err == nil {
-			err = a.printSealState(env.Context(), &out, client, st)
-		}
 		if err != nil {
 			// Asking is all this command does, so a failure to ask is not exit code 2, which means sealed.
 			return &failure{code: exitLocal, action: "reading the seal status", err: err, hint: hintFor(err)}
+		}
+		if err := a.printSealState(env.Context(), &out, client, st); err != nil {
+			return err
 		}
 		if st.Sealed {
 			return silent(exitServer)
@@ -50,26 +50,25 @@ Exit code: 0 unsealed, 2 sealed or not initialized, 1 if the server can't be ask
 	return c
 }
 
-// printSealState shows st and whether the server is one of several.
+// printSealState shows st and whether the server is one of several. That this isn't known takes nothing from st.
 func (a *app) printSealState(ctx context.Context, out *output, client *api.Client, st *api.SealStatusResponse) error {
-	leader, err := client.Sys().LeaderWithContext(ctx)
-	if err != nil {
-		return asking("reading the leader status", err)
+	s := sealState{SealStatusResponse: st}
+	if leader, err := client.Sys().LeaderWithContext(ctx); err == nil {
+		s.HAEnabled = &leader.HAEnabled
+	} else {
+		a.say("warning: whether the server is one of several can't be told: %s", reasons(err))
 	}
-	s := sealState{st, leader.HAEnabled}
-	return a.print(out, s, func() []row { return sealRows(s) })
+	return a.print(out, s, func() string { return table(sealRows(s)) })
 }
 
 func sealRows(s sealState) []row {
-	rows := []row{{"Seal Type", s.Type}}
-	if s.RecoverySeal {
-		rows = append(rows, row{"Recovery Seal Type", s.RecoverySealType})
+	rows := []row{
+		{"Seal Type", s.Type},
+		{"Initialized", strconv.FormatBool(s.Initialized)},
+		{"Sealed", strconv.FormatBool(s.Sealed)},
+		{"Total Shares", strconv.Itoa(s.N)},
+		{"Threshold", strconv.Itoa(s.T)},
 	}
-	rows = append(rows,
-		row{"Initialized", strconv.FormatBool(s.Initialized)},
-		row{"Sealed", strconv.FormatBool(s.Sealed)},
-		row{"Total Shares", strconv.Itoa(s.N)},
-		row{"Threshold", strconv.Itoa(s.T)})
 	if s.Sealed {
 		rows = append(rows, row{"Unseal Progress", fmt.Sprintf("%d/%d", s.Progress, s.T)}, row{"Unseal Nonce", s.Nonce})
 	}
@@ -84,5 +83,8 @@ func sealRows(s sealState) []row {
 			rows = append(rows, r)
 		}
 	}
-	return header(append(rows, row{"HA Enabled", strconv.FormatBool(s.HAEnabled)}))
+	if s.HAEnabled != nil {
+		rows = append(rows, row{"HA Enabled", strconv.FormatBool(*s.HAEnabled)})
+	}
+	return header(rows)
 }

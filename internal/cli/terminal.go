@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/term"
 )
@@ -12,8 +15,11 @@ import (
 // terminal is the person in front of this process.
 type terminal interface {
 	// Secret asks for one line without showing what is typed. The answer is the caller's to wipe. errInterrupted after
-	// Ctrl-C, io.EOF after Ctrl-D on an empty line.
-	Secret(prompt string) ([]byte, error)
+	// Ctrl-C, a signal to end, or the end of ctx; io.EOF after Ctrl-D on an empty line.
+	Secret(ctx context.Context, prompt string) ([]byte, error)
+	// Hush keeps what is typed between prompts from being shown, until loud is called: that leaves the terminal as it was
+	// found, without what was typed and not read. Ctrl-C still interrupts.
+	Hush() (loud func() error, err error)
 	// Show prints a line that must not land in a file, even where standard output and error are redirected.
 	Show(line string) error
 }
@@ -24,11 +30,17 @@ var (
 	errLongLine    = errors.New("the line is too long")
 )
 
-// maxLine bounds what is read where a share, a token or an OTP is expected.
-const maxLine = 1024
+// maxLine bounds what is read where a share, a token or an OTP is expected: it is the length of the longest token ID
+// that the server lets people choose.
+const maxLine = 4096
 
 // tty is the controlling terminal; where it can't be opened by name, standard input and standard error stand in.
-type tty struct{ in, out *os.File }
+type tty struct {
+	in, out *os.File
+	lines   *lineEnds // in
+}
+
+func newTTY(in, out *os.File) *tty { return &tty{in, out, &lineEnds{r: in}} }
 
 // openTerminal fails unless standard input is a terminal: what is piped in must never be taken for a person.
 func openTerminal(stdin io.Reader) (terminal, error) {
@@ -42,20 +54,22 @@ func openTerminal(stdin io.Reader) (terminal, error) {
 	}
 	r, err := os.OpenFile(names[0], os.O_RDWR, 0)
 	if err != nil {
-		return &tty{in, os.Stderr}, nil
+		return newTTY(in, os.Stderr), nil
 	}
 	w, err := os.OpenFile(names[1], os.O_RDWR, 0)
 	if err != nil {
 		r.Close()
-		return &tty{in, os.Stderr}, nil
+		return newTTY(in, os.Stderr), nil
 	}
-	return &tty{r, w}, nil
+	return newTTY(r, w), nil
 }
 
 // Secret implements terminal. The terminal is put into raw mode, so that Ctrl-C arrives as a byte and the echo is
 // switched on again in every case.
-func (t *tty) Secret(prompt string) (line []byte, err error) {
+func (t *tty) Secret(ctx context.Context, prompt string) (line []byte, err error) {
 	const eraseLine = "\r\x1b[K"
+	ctx, stop := interruptible(ctx)
+	defer stop()
 	state, err := term.MakeRaw(int(t.in.Fd()))
 	if err != nil {
 		return nil, err
@@ -67,12 +81,58 @@ func (t *tty) Secret(prompt string) (line []byte, err error) {
 	if _, err := io.WriteString(t.out, prompt); err != nil {
 		return nil, err
 	}
-	return readLine(t.in)
+	return t.read(ctx)
 }
+
+// read is readLine until ctx ends. Nothing can be read after that: a read that has begun can't be called back.
+func (t *tty) read(ctx context.Context) ([]byte, error) {
+	type answer struct {
+		line []byte
+		err  error
+	}
+	typed := make(chan answer, 1)
+	go func() {
+		line, err := readLine(t.lines)
+		typed <- answer{line, err}
+	}()
+	select {
+	case a := <-typed:
+		return a.line, a.err
+	case <-ctx.Done():
+		return nil, errInterrupted
+	}
+}
+
+// interruptible ends ctx on the signals that ask a process to end, so that the terminal isn't left without its echo.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+func (t *tty) Hush() (loud func() error, err error) { return hush(t.in) }
 
 func (t *tty) Show(line string) error {
 	_, err := io.WriteString(t.out, line+"\n")
 	return err
+}
+
+// lineEnds takes out the line feed that follows a carriage return: a paste may end its lines with both. It reads one
+// byte at a time.
+type lineEnds struct {
+	r        io.Reader
+	returned bool // the last byte was a carriage return
+}
+
+func (l *lineEnds) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b[:1])
+	if n == 0 {
+		return 0, err
+	}
+	second := l.returned && b[0] == '\n'
+	l.returned = b[0] == '\r'
+	if second {
+		return 0, err
+	}
+	return n, err
 }
 
 // readLine reads one line byte by byte, so that nothing of the next one is taken, and edits it as a terminal in raw

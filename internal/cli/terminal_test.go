@@ -53,6 +53,24 @@ func TestReadLineLeavesTheRest(t *testing.T) {
 	}
 }
 
+// A line that ends in two characters is one line; two lines are two.
+func TestLineEnds(t *testing.T) {
+	r := &lineEnds{r: strings.NewReader("one\r\ntwo\r\n\r\nthree\n\nfour\rfive\r")}
+	for _, want := range []string{"one", "two", "", "three", "", "four", "five"} {
+		if got, err := readLine(r); err != nil || string(got) != want {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if got, err := readLine(r); err != io.EOF {
+		t.Errorf("%q, %v", got, err)
+	}
+	r = &lineEnds{r: io.MultiReader(strings.NewReader("one\r"), iotest.ErrReader(errInterrupted))}
+	readLine(r)
+	if _, err := readLine(r); err != errInterrupted {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestCleanShare(t *testing.T) {
 	for _, good := range []string{canary, strings.ToUpper(canary), "wP/uAMD/7gDA/+4AwP/uAMD/7gDA/+4AwP/uAMD/7gA="} {
 		for _, space := range []string{"", " ", "\t", "\r\n"} {

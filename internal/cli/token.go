@@ -41,13 +41,22 @@ Without -policy it has the policies of its parent.`,
 		if err != nil {
 			return err
 		}
+		defer outlivePipe()()
 		s, err := t.create(env.Context(), client)
 		if err != nil {
 			return asking("creating the token", err)
 		}
-		return a.printSecret(&t.out, s)
+		return unprinted(a.printSecret(&t.out, s), unknownToken(s))
 	}
 	return c
+}
+
+// unknownToken is what to do about a new token that nobody got to see.
+func unknownToken(s *api.Secret) string {
+	if s == nil || s.Auth == nil {
+		return ""
+	}
+	return "the token was created and is shown only once; to revoke it: quorate token revoke -accessor " + visible(s.Auth.Accessor, "")
 }
 
 func (t *tokenCreation) flags(fs *flag.FlagSet) {
@@ -128,7 +137,7 @@ func (a *app) tokenSubject(env *command.Env, conn *connection, accessor bool) (*
 		return client, "", err
 	}
 	if args[0] == "-" {
-		subject, err := a.takeToken(conn, args)
+		subject, err := a.takeToken(env.Context(), conn, args)
 		return client, subject, err
 	}
 	return client, args[0], nil

@@ -10,6 +10,8 @@ import (
 
 	"github.com/creachadair/command"
 	"github.com/openbao/openbao/api/v2"
+
+	"github.com/quorate/quorate/internal/wholefile"
 )
 
 // client returns a client that speaks as the user: with the token of the environment, else of the token file.
@@ -57,17 +59,8 @@ func storeToken(token string) (path string, err error) {
 	if path, err = tokenPath(); err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".vault-token-*") // mode 0600
-	if err != nil {
+	if err := wholefile.Replace(path, token, 0o600); err != nil {
 		return "", err
-	}
-	_, err = f.WriteString(token)
-	err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return path, nil
 }
@@ -87,8 +80,7 @@ func (a *app) printTokenCommand() *command.C {
 			if token == "" {
 				return localf("there is no token: log in, or set BAO_TOKEN")
 			}
-			fmt.Fprintln(a.stdout, token)
-			return nil
+			return a.write(token + "\n")
 		},
 	}
 }

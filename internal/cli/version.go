@@ -67,10 +67,9 @@ func (a *app) printVersion(format string) error {
 	if format != "table" {
 		return a.encode(format, v)
 	}
-	fmt.Fprintf(a.stdout, "Quorate %s", v.Version)
+	text := "Quorate " + v.Version
 	if v.Revision != "" {
-		fmt.Fprintf(a.stdout, " (%.12s, %s)", v.Revision, v.CommitDate)
+		text += fmt.Sprintf(" (%.12s, %s)", v.Revision, v.CommitDate)
 	}
-	fmt.Fprintln(a.stdout)
-	return nil
+	return a.write(text + "\n")
 }

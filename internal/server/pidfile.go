@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
+
+	"github.com/quorate/quorate/internal/wholefile"
 )
 
 // writePIDFile tells supervisors which process this is, for as long as it runs.
@@ -17,7 +18,7 @@ func (s *server) writePIDFile(context.Context) error {
 		return nil
 	}
 	text := strconv.Itoa(os.Getpid()) + "\n"
-	if err := replaceFile(path, text, 0o644); err != nil {
+	if err := wholefile.Replace(path, text, 0o644); err != nil {
 		return fmt.Errorf("write the pid file: %w", err)
 	}
 	s.onClose(func(context.Context) error {
@@ -30,22 +31,5 @@ func (s *server) writePIDFile(context.Context) error {
 		}
 		return nil
 	})
-	return nil
-}
-
-// replaceFile writes a file whole or not at all, and follows no link at path.
-func replaceFile(path, text string, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Chmod(mode), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
 	return nil
 }

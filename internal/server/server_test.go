@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -351,21 +352,25 @@ func TestTraceHasItsName(t *testing.T) {
 
 func TestReloadLogLevel(t *testing.T) {
 	cfg := memory()
-	level := slog.LevelDebug
-	var broken error
+	type answer struct {
+		level  slog.Level
+		broken error
+	}
+	var now atomic.Pointer[answer]
+	now.Store(&answer{level: slog.LevelDebug})
 	r := start(t, cfg, Options{Reload: func() (*config.Config, error) {
-		fresh := *cfg
-		fresh.LogLevel = level
-		return &fresh, broken
+		fresh, a := *cfg, now.Load()
+		fresh.LogLevel = a.level
+		return &fresh, a.broken
 	}})
 	junk := func() { awaitClosed(t, dial(t, r.addrs[0], "127.0.0.1", "nonsense\r\n\r\n")) }
 	junk()
 	r.reload()
 	r.stderr.await(t, "reloaded", 1)
-	broken, level = errors.New("q.hcl:1: nonsense"), slog.LevelError
+	now.Store(&answer{slog.LevelError, errors.New("q.hcl:1: nonsense")})
 	r.reload()
 	r.stderr.await(t, "q.hcl:1: nonsense", 1)
-	broken = nil
+	now.Store(&answer{level: slog.LevelError})
 	r.reload()
 	before := r.stderr.String()
 	r.reload()

@@ -10,13 +10,15 @@ import (
 )
 
 // T40: a timing test in the manner of dudect (Reparaz, Balasch, Verbauwhede, 2017): Combine of one fixed set of shares
-// against random ones, in random order; Welch's t of the two. A busy machine can't be trusted with it, so it runs only
-// when asked: QUORATE_TIMING=1 go test -run Timing -v ./internal/shamir
+// against random ones, in random order; Welch's t of the two. A branch on one bit of a share, or on a byte that is 0,
+// gives a t of 500 to 9000; noise at most 3, and under the race detector 70, on a busy machine too. So the bound is 300;
+// for a closer look, with more samples, it is 10: QUORATE_TIMING=1 go test -run Timing -v ./internal/shamir
 func TestTiming(t *testing.T) {
-	if os.Getenv("QUORATE_TIMING") == "" {
-		t.Skip("set QUORATE_TIMING=1 on a quiet machine to run it")
+	runs, bound := 50_000, 300.0
+	if os.Getenv("QUORATE_TIMING") != "" {
+		runs, bound = 200_000, 10
 	}
-	const runs, warmUp = 200_000, 1_000
+	const warmUp = 1_000
 	r := mathrand.NewChaCha8([32]byte{40})
 	fixed := [][]byte{make([]byte, 33), make([]byte, 33), make([]byte, 33)}
 	random := [][]byte{make([]byte, 33), make([]byte, 33), make([]byte, 33)}
@@ -47,7 +49,7 @@ func TestTiming(t *testing.T) {
 	meanB, varianceB := moments(b)
 	score := (meanA - meanB) / math.Sqrt(varianceA/float64(len(a))+varianceB/float64(len(b)))
 	t.Logf("fixed %.1f ns, random %.1f ns, t = %.2f", meanA, meanB, score)
-	if math.Abs(score) > 10 { // 4.5 is suspicious, a leak gives tens
+	if math.Abs(score) > bound {
 		t.Errorf("Combine's time depends on the shares: t = %.1f", score)
 	}
 }
