@@ -38,6 +38,7 @@ type app struct {
 	stdout, stderr io.Writer
 	openTTY        func() (terminal, error) // fails where nobody can be asked
 	serve          serveFunc
+	speaks         voice // as whom the command spoke to the server
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -47,7 +48,8 @@ func (a *app) main(ctx context.Context, args []string) int {
 	}
 	env := root.NewEnv(nil).SetContext(ctx)
 	env.Log = a.stderr
-	return a.exit(command.Run(env, args))
+	_, full, _ := find(root, args)
+	return a.exit(full, command.Run(env, args))
 }
 
 // say prints one line of talk. It is not the answer, so it goes to standard error.
@@ -86,23 +88,39 @@ func helpWanted(args []string) (path []string, ok bool) {
 	return path, ok
 }
 
-// help prints the help of the command that path leads to; what follows a command's name are its arguments.
-func (a *app) help(root *command.C, path []string) int {
-	c, full := root, root.Name
-	for _, name := range path {
+// find follows words down the tree of commands: full is all that one types for c, rest begins with a word that is no
+// command of it.
+func find(root *command.C, words []string) (c *command.C, full string, rest []string) {
+	c, full = root, root.Name
+	for i, name := range words {
 		next := c.FindSubcommand(name)
 		if next == nil {
-			break
+			return c, full, words[i:]
 		}
 		c, full = next, full+" "+name
 	}
-	c.Name = full // what people have to type
+	return c, full, nil
+}
+
+// help prints the help of the command that path leads to; what follows a command's name are its arguments.
+func (a *app) help(root *command.C, path []string) int {
+	c, full, rest := find(root, path)
+	if len(rest) > 0 && len(c.Commands) > 0 {
+		a.say("error: no such command of %s\nhint: quorate help lists the commands", full)
+		return exitLocal
+	}
+	if c.Name = full; !c.Runnable() { // what people have to type; nobody types a topic
+		c.Name = root.Name
+	}
 	c.HelpInfo(command.IncludeCommands).WriteLong(a.stdout)
+	if c.Runnable() && c.Flags.Lookup("address") != nil {
+		fmt.Fprintln(a.stdout, "connection flags: quorate help connection")
+	}
 	return 0
 }
 
-// exit prints what went wrong and translates it to an exit code.
-func (a *app) exit(err error) int {
+// exit prints what went wrong with the command called full, and translates it to an exit code.
+func (a *app) exit(full string, err error) int {
 	if text, ok := requestText(err); ok {
 		err = a.write(text + "\n")
 	}
@@ -113,6 +131,7 @@ func (a *app) exit(err error) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &failed):
+		a.speaks.advise(failed)
 		failed.write(a.stderr)
 		return failed.code
 	case errors.As(err, &usage):
@@ -122,7 +141,7 @@ func (a *app) exit(err error) int {
 	case errors.As(err, &panicked): // its value may hold anything, so only the stack is shown
 		a.say("internal error: please report this\n%s", panicked.Stack())
 	default: // the flag package's own; every other error of ours is one of the above
-		a.say("error: %s", flagError(err))
+		a.say("error: %s\nhint: %s -help shows its flags", flagError(err), full)
 	}
 	return 1
 }

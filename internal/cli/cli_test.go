@@ -36,8 +36,49 @@ func TestHelp(t *testing.T) {
 	if got := r.ok("help", "connection"); !strings.Contains(got.out, "--ca-cert") {
 		t.Errorf("no flags in:\n%s", got.out)
 	}
+	const pointer = "\nconnection flags: quorate help connection\n"
+	for _, args := range [][]string{{"status"}, {"operator", "init"}, {"token", "create"}, {"read"}, {"login"}} {
+		if got := r.ok(append(args, "-h")...); !strings.HasSuffix(got.out, pointer) {
+			t.Errorf("%v: the help doesn't end with where the other flags are:\n%s", args, got.out)
+		}
+	}
+	for _, args := range [][]string{{}, {"operator"}, {"connection"}, {"server"}, {"version"}, {"print", "token"}} {
+		if got := r.ok(append([]string{"help"}, args...)...); strings.Contains(got.out, pointer) {
+			t.Errorf("%v talks to no server:\n%s", args, got.out)
+		}
+	}
+	if got := r.ok("help", "connection"); !strings.HasPrefix(got.out, "Usage:\n\n  quorate COMMAND [flags]\n") {
+		t.Errorf("%s", got.out)
+	}
 	if len(r.seen) != 0 {
 		t.Errorf("help asked the server: %v", r.seen)
+	}
+}
+
+// Who asks for the help of what isn't there is told where to look.
+func TestHelpForNothing(t *testing.T) {
+	r := newRig(t)
+	for _, args := range [][]string{{"help", canary}, {"help", "operator", canary}, {canary, "-h"}, {"operator", canary, "--help"}} {
+		got := r.fails(exitLocal, []string{"no such command of quorate", "hint: quorate help lists the commands"}, args...)
+		want(t, "stdout", got.out, "")
+		hides(t, got.err)
+	}
+	r.fails(exitLocal, []string{"error: no such command of quorate operator\n"}, "help", "operator", "nonsense")
+}
+
+func TestFlagsInTheWrongPlace(t *testing.T) {
+	r := newRig(t)
+	for _, args := range [][]string{
+		{"-address=" + canary, "status"}, {"-address", "x", "status"}, {"operator", "-address=x", "init"}, {"-" + canary}, {"token", "-format=json", "lookup"},
+	} {
+		got := r.fails(exitLocal, []string{"flags follow the command: quorate COMMAND [flags]"}, args...)
+		hides(t, got.err)
+	}
+	r.fails(exitLocal, []string{"error: flag provided but not defined: -nonsense\nhint: quorate status -help shows its flags\n"}, "status", "-nonsense")
+	r.fails(exitLocal, []string{"hint: quorate operator generate-root -help shows its flags\n"}, "operator", "generate-root", "-key=x")
+	r.fails(exitLocal, []string{"invalid value", "hint: quorate token create -help shows its flags\n"}, "token", "create", "-ttl=soon")
+	if len(r.seen) > 0 {
+		t.Errorf("asked the server: %v", r.seen)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func (a *app) root() *command.C {
 	topic := &command.C{
 		Name:  "connection",
-		Usage: "any command of a client takes these flags",
+		Usage: "COMMAND [flags]",
 		Help: `Flags of every command that talks to a server: where it is, and as whom to speak.
 
 The variables named in brackets say the same; each may also begin with VAULT_ instead of BAO_. The token comes from
@@ -38,7 +38,6 @@ BAO_TOKEN, else from ~/.vault-token, where "quorate login" keeps it.`,
 		}
 		return run(env)
 	}
-	c.CustomFlags = true // the root has none of its own, but answers to -v
 	return c
 }
 
@@ -46,10 +45,14 @@ BAO_TOKEN, else from ~/.vault-token, where "quorate login" keeps it.`,
 func group(name, help string, commands ...*command.C) *command.C {
 	return &command.C{
 		Name: name, Usage: "COMMAND", Help: help, Commands: commands,
+		CustomFlags: true, // it has none of its own; -v is for the root
 		Run: func(env *command.Env) error {
 			if len(env.Args) == 0 {
 				env.Command.HelpInfo(command.IncludeCommands).WriteLong(env)
 				return command.ErrRequestHelp
+			}
+			if strings.HasPrefix(env.Args[0], "-") {
+				return localf("flags follow the command: quorate COMMAND [flags]; quorate help lists the commands")
 			}
 			var names []string
 			for _, c := range env.Command.Commands {

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"unicode"
@@ -65,6 +67,7 @@ func (c *connection) client(token string) (*api.Client, error) {
 		return nil, localf("setting up TLS: %w", err)
 	}
 	cfg.DisableRedirects = cfg.DisableRedirects || c.noRedirects
+	cfg.CheckRetry = retry
 	cfg.OutputCurlString, cfg.OutputPolicy = c.curl, c.policy
 	client, err := api.NewClient(cfg)
 	if err != nil {
@@ -81,6 +84,23 @@ func (c *connection) client(token string) (*api.Client, error) {
 		client.SetWrappingLookupFunc(func(string, string) string { return c.wrapTTL })
 	}
 	return client, nil
+}
+
+// retry decides whether a request is tried again, as the api module does, but for the answer that a server is sealed:
+// that lasts until people have met, not until the next second.
+func retry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	const most = 4096 // bytes; our own answer is much shorter
+	if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+		head, _ := io.ReadAll(io.LimitReader(resp.Body, most)) // what breaks it off is met again by whoever reads on
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+		if bytes.Contains(head, []byte("is sealed")) {
+			return false, nil
+		}
+	}
+	return api.DefaultRetryPolicy(ctx, resp, err)
 }
 
 // configureTLS puts the flags over what the environment said.

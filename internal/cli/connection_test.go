@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/pem"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -246,5 +247,38 @@ func TestPrintedRequests(t *testing.T) {
 	}
 	if len(r.tty.prompts) != 0 || len(r.seen) != 0 {
 		t.Errorf("asked %q and sent %v", r.tty.prompts, r.seen)
+	}
+}
+
+// A sealed server is told of at once: it stays sealed until people have met. Another 503 is tried again.
+func TestRetries(t *testing.T) {
+	r := newRig(t)
+	t.Setenv("BAO_MAX_RETRIES", "3")
+	r.answers["GET secret/a"] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "Vault is sealed") }
+	r.fails(exitServer, []string{"Code: 503", "* Vault is sealed\n", "hint: unseal it first"}, "read", "secret/a")
+	if len(r.seen) != 1 {
+		t.Errorf("%d requests", len(r.seen))
+	}
+	for _, c := range []struct {
+		status int
+		body   string
+		want   bool
+	}{
+		{503, `{"errors":["Vault is sealed"]}`, false},
+		{503, `{"errors":["the disk is full"]}`, true},
+		{503, strings.Repeat("x", 1<<16) + "is sealed", true},
+		{503, "", true},
+		{502, `is sealed`, true},
+		{412, "", true},
+		{400, "", false},
+	} {
+		resp := &http.Response{StatusCode: c.status, Body: io.NopCloser(strings.NewReader(c.body))}
+		again, err := retry(t.Context(), resp, nil)
+		if rest, _ := io.ReadAll(resp.Body); again != c.want || string(rest) != c.body {
+			t.Errorf("%d %.40s: %v, %v; %d bytes left", c.status, c.body, again, err, len(rest))
+		}
+	}
+	if again, _ := retry(t.Context(), nil, errors.New("connection reset")); !again {
+		t.Error("no second try after a broken connection")
 	}
 }

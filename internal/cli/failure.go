@@ -81,10 +81,34 @@ func hintFor(err error) string {
 		return "the server speaks plain http: use -address=http://... or set BAO_ADDR"
 	case strings.Contains(text, "connection refused"), strings.Contains(text, "no such file or directory"):
 		return "is the server running, and is this its address? see -address and BAO_ADDR"
+	case strings.Contains(text, "certificate signed by unknown authority"), strings.Contains(text, "certificate is not trusted"):
+		return "to trust the authority that signed the server's certificate: -ca-cert=FILE or BAO_CACERT"
 	case answered(err) == http.StatusServiceUnavailable && strings.Contains(text, "sealed"):
 		return "unseal it first: quorate operator unseal"
 	}
 	return ""
+}
+
+// voice is as whom a command speaks to the server.
+type voice int
+
+const (
+	asNobody     voice = iota // on purpose: the request needs no token
+	withoutToken              // there was none
+	withToken
+)
+
+// advise tells what to do about a refusal for want of permission, if nothing better is known.
+func (v voice) advise(f *failure) {
+	if f.hint != "" || f.err == nil || answered(f.err) != http.StatusForbidden || !strings.Contains(f.err.Error(), "permission denied") {
+		return
+	}
+	switch v {
+	case withoutToken:
+		f.hint = "no token is set: quorate login keeps one, or set BAO_TOKEN"
+	case withToken:
+		f.hint = "the token may be expired or revoked, or lack a policy for this: quorate token lookup shows it, quorate login keeps another one"
+	}
 }
 
 // write prints the failure: action, URL, code and a bullet per error for a refusal by the server, one line otherwise.

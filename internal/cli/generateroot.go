@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -73,7 +74,7 @@ func (g *rootGeneration) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&g.status, "status", false, "show the attempt in progress")
 	fs.StringVar(&g.decode, "decode", "", "`ENCODED` token to decode with the one-time password; - for standard input")
 	fs.BoolVar(&g.generateOTP, "generate-otp", false, "print a one-time password that fits")
-	fs.StringVar(&g.otp, "otp", "", "one-time password `OTP`, for -init or -decode; better left out, then -decode asks for it")
+	fs.StringVar(&g.otp, "otp", "", "one-time password `OTP`, for -init, -decode or the whole way; better left out: it is made or asked for")
 	fs.Var(&g.pgpKey, "pgp-key", "`FILE` with the OpenPGP public key that the token is encrypted to, instead of an OTP")
 	fs.StringVar(&g.reason, "reason", "", "`TEXT` kept with the attempt: what it is for")
 	fs.StringVar(&g.nonce, "nonce", "", "`NONCE` of the attempt that the share is for")
@@ -81,18 +82,13 @@ func (g *rootGeneration) flags(fs *flag.FlagSet) {
 }
 
 func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
-	switch {
-	case len(args) > 1 || len(args) == 1 && args[0] != "-":
-		return localf("%w", errShareArgument)
-	case g.otp != "" && len(g.pgpKey) > 0:
-		return localf("-otp and -pgp-key exclude each other: the token is encoded with one or encrypted to the other")
-	case len(g.pgpKey) > 1:
-		return localf("-pgp-key takes one key")
+	if err := g.check(args); err != nil {
+		return err
 	}
 	if _, err := g.out.format.resolve(); err != nil {
 		return err
 	}
-	if g.decode != "" && !g.generateOTP { // needs no server
+	if g.decode != "" { // needs no server
 		return g.decodeToken(ctx)
 	}
 	if g.open, err = g.conn.client(""); err != nil {
@@ -117,6 +113,38 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 		return g.showStatus(ctx)
 	}
 	return g.approve(ctx, args)
+}
+
+// check refuses what contradicts itself or would have no effect.
+func (g *rootGeneration) check(args []string) error {
+	switch {
+	case len(args) > 1 || len(args) == 1 && args[0] != "-":
+		return localf("%w", errShareArgument)
+	case g.modes() > 1:
+		return localf("-init, -cancel, -status, -decode and -generate-otp exclude each other")
+	case g.otp != "" && !g.usesOTP(args):
+		return localf("-otp is for -init, -decode and the whole way at one terminal: nothing else takes it")
+	case g.otp != "" && len(g.pgpKey) > 0:
+		return localf("-otp and -pgp-key exclude each other: the token is encoded with one or encrypted to the other")
+	case len(g.pgpKey) > 1:
+		return localf("-pgp-key takes one key")
+	}
+	return nil
+}
+
+// usesOTP reports whether this run has a use for an OTP: it starts an attempt, decodes, or is the whole way.
+func (g *rootGeneration) usesOTP(args []string) bool {
+	return g.init || g.decode != "" || g.modes() == 0 && g.nonce == "" && len(args) == 0
+}
+
+// modes counts the flags of which each is a command of its own.
+func (g *rootGeneration) modes() (n int) {
+	for _, on := range []bool{g.init, g.cancel, g.status, g.decode != "", g.generateOTP} {
+		if on {
+			n++
+		}
+	}
+	return n
 }
 
 // rootStatus is a root generation as the server shows it.
@@ -160,13 +188,13 @@ func (g *rootGeneration) startAttempt(ctx context.Context, args []string) error 
 	defer clear(body)
 	st, err := g.start(ctx, body)
 	if err != nil {
-		return g.needAuthority(asking("starting the root generation", err))
+		return g.notStarted(err)
 	}
 	if err := g.show(st); err != nil {
 		if st.OTP == "" {
 			return unprinted(err, "the attempt is open: quorate operator generate-root -status shows it")
 		}
-		return unprinted(err, "the attempt is open, but its OTP is lost: quorate operator generate-root -cancel, then start again")
+		return unprinted(err, "the attempt is open, but its OTP is lost: "+g.cancelCommand()+", then start again")
 	}
 	if st.OTP != "" {
 		g.say("keep the OTP: it is shown only now, and without it the new token can't be decoded")
@@ -206,11 +234,27 @@ func (g *rootGeneration) authorised(ctx context.Context, args []string, verb str
 	return g.sharePayload(ctx, &g.conn, args, "key share of a holder, to "+verb+" with (will be hidden): ", fields)
 }
 
+// cancelCommand is how whoever started an attempt this way ends it: with the authority that it was started with.
+func (g *rootGeneration) cancelCommand() string {
+	if g.holder {
+		return "quorate operator generate-root -cancel -holder"
+	}
+	return "quorate operator generate-root -cancel"
+}
+
 func (g *rootGeneration) needAuthority(err error) error {
 	if g.holder {
 		return err
 	}
 	return hinted(err, http.StatusForbidden, "a key holder can do this from anywhere and without a token: add -holder")
+}
+
+func (g *rootGeneration) notStarted(err error) error {
+	err = g.needAuthority(asking("starting the root generation", err))
+	if strings.Contains(err.Error(), "already in progress") {
+		return hinted(err, http.StatusBadRequest, "see it with quorate operator generate-root -status, end it with -cancel (-cancel -holder by a key holder)")
+	}
+	return err
 }
 
 func (g *rootGeneration) showStatus(ctx context.Context) error {
@@ -246,14 +290,15 @@ func (g *rootGeneration) show(st *rootStatus) error {
 	})
 }
 
+const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
 // newOTP makes a one-time password of the length that the server asks for.
 func (g *rootGeneration) newOTP(ctx context.Context) error {
 	st, err := g.readStatus(ctx)
 	if err != nil {
 		return asking("asking for the length of the OTP", err)
 	}
-	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	const fair = 256 / len(alphabet) * len(alphabet) // a remainder would favour some characters
+	const fair = 256 / len(base62) * len(base62) // a remainder would favour some characters
 	if st.OTPLength <= 0 || st.OTPLength > maxLine {
 		return localf("the server doesn't tell the length of an OTP")
 	}
@@ -262,10 +307,10 @@ func (g *rootGeneration) newOTP(ctx context.Context) error {
 	for len(otp) < st.OTPLength {
 		rand.Read(b[:])
 		if int(b[0]) < fair {
-			otp = append(otp, alphabet[int(b[0])%len(alphabet)])
+			otp = append(otp, base62[int(b[0])%len(base62)])
 		}
 	}
-	return g.printValue(string(otp))
+	return g.printBare("otp", otp)
 }
 
 // decodeToken decodes without asking the server, which may be anywhere by then.
@@ -297,31 +342,47 @@ func (g *rootGeneration) decodeToken(ctx context.Context) error {
 	return g.printToken(token)
 }
 
-// decode undoes the encoding, and notices most OTPs of other attempts: with a wrong one of the right length, unprintable
-// characters come out.
+// decode undoes the encoding, and notices most OTPs of other attempts: what comes out with them isn't printable, or
+// doesn't look like a token of this server.
 func decode(encoded, otp []byte) ([]byte, error) {
 	text := strings.TrimSpace(string(encoded))
 	token, err := delivery.Decode([]byte(strings.TrimRight(text, "=")), []byte(strings.TrimSpace(string(otp))))
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range token {
-		if c <= ' ' || c > '~' {
-			clear(token)
-			return nil, errors.New("the OTP belongs to another attempt than the encoded token")
-		}
+	if !tokenLike(token) {
+		clear(token)
+		return nil, errors.New("the OTP belongs to another attempt than the encoded token")
 	}
 	return token, nil
 }
 
+// tokenLike reports whether b may be a token: printable and, at the length of those that this server makes, of their form.
+func tokenLike(b []byte) bool {
+	const prefix, length = "q.", 24
+	made := len(b) == length
+	if made && !bytes.HasPrefix(b, []byte(prefix)) {
+		return false
+	}
+	for i, c := range b {
+		if c <= ' ' || c > '~' || made && i >= len(prefix) && !strings.ContainsRune(base62, rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
 // printToken prints the new token, alone.
-func (g *rootGeneration) printToken(token []byte) error {
+func (g *rootGeneration) printToken(token []byte) error { return g.printBare("token", token) }
+
+// printBare prints a value, alone; in json and yaml under its name.
+func (g *rootGeneration) printBare(name string, value []byte) error {
 	format, err := g.out.format.resolve()
 	if err != nil {
 		return err
 	}
 	if format == "table" {
-		return g.printValue(string(token))
+		return g.printValue(string(value))
 	}
-	return g.encode(format, map[string]string{"token": string(token)})
+	return g.encode(format, map[string]string{name: string(value)})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/quorate/quorate/internal/secret"
 )
@@ -48,11 +49,17 @@ func (g *rootGeneration) approveOnce(ctx context.Context, args []string) error {
 	if err := g.show(st); err != nil {
 		return unprinted(err, g.taken(st))
 	}
-	if st.Complete && st.PGPFingerprint == "" {
+	switch {
+	case st.Complete && st.PGPFingerprint != "":
+		g.say("the token's owner %s", decryptHint)
+	case st.Complete:
 		g.say("whoever holds the OTP decodes the token with: quorate operator generate-root -decode=ENCODED")
 	}
 	return nil
 }
+
+// decryptHint follows the name of whoever has the private key.
+const decryptHint = "decrypts it with: base64 -d | gpg --decrypt"
 
 // taken says what became of a share whose answer could not be written.
 func (g *rootGeneration) taken(st *rootStatus) string {
@@ -104,6 +111,7 @@ type flow struct {
 	st     *rootStatus
 	otp    []byte // of an attempt that we started; it may be needed elsewhere if another holder gives the last share
 	unsure bool   // the last share got no answer: it may have been the one that completed the attempt
+	doubt  bool   // otp is what somebody says, not what the attempt was started with: it may not fit
 }
 
 func (g *rootGeneration) wholeWay(ctx context.Context, tty terminal) error {
@@ -155,7 +163,7 @@ func (f *flow) begin(ctx context.Context) (err error) {
 		if len(f.pgpKey) > 0 || f.holder {
 			return localf("a root generation is in progress already: to change its recipient, cancel it first")
 		}
-		f.nonce, f.otp = f.st.Nonce, []byte(f.rootGeneration.otp)
+		f.nonce, f.otp, f.doubt = f.st.Nonce, []byte(f.rootGeneration.otp), true
 		f.say("a root generation is in progress: %s", f.describe())
 		f.say("operation nonce: %s (compare it with what you were told by whoever started it)", f.nonce)
 		return nil
@@ -166,7 +174,7 @@ func (f *flow) begin(ctx context.Context) (err error) {
 	}
 	defer clear(body)
 	if f.st, err = f.start(ctx, body); err != nil {
-		return f.needAuthority(asking("starting the root generation", err))
+		return f.notStarted(err)
 	}
 	f.nonce = f.st.Nonce
 	if f.otp = []byte(f.st.OTP); len(f.otp) == 0 {
@@ -246,7 +254,7 @@ func (f *flow) refused(ctx context.Context, err error) error {
 		f.say("no answer to that share (%s): give the same one again, it counts once", reasons(err))
 		return nil
 	}
-	if answered(err) == http.StatusServiceUnavailable {
+	if answered(err) == http.StatusServiceUnavailable || otherFamily(err) {
 		return asking("giving the key share", err)
 	}
 	f.say("refused: %s", reasons(err))
@@ -257,15 +265,24 @@ func (f *flow) refused(ctx context.Context, err error) error {
 	return nil
 }
 
-// finish prints the token, if there is an OTP to decode it with; else what the server sent.
+// otherFamily reports whether the server refused a share because the attempt was started through sys/root-generation:
+// nothing in the status tells before, and no share given here will be taken.
+func otherFamily(err error) bool {
+	return answered(err) == http.StatusBadRequest && strings.Contains(reasons(err), "started through the other path")
+}
+
+// finish prints the token, if there is an OTP that fits; else what the server sent.
 func (f *flow) finish(ctx context.Context) error {
 	if f.st.PGPFingerprint != "" {
-		f.say("root token generated; its owner decrypts it with: base64 -d | gpg --decrypt")
+		f.say("root token generated; its owner %s", decryptHint)
 		return unprinted(f.show(f.st), f.taken(f.st))
 	}
-	encoded := []byte(f.st.encoded())
-	for {
+	for shown := false; ; {
 		if len(f.otp) == 0 {
+			if !shown { // whoever closes this terminal now doesn't lose it
+				f.say("the encoded token (of no use without its OTP): %s", printable(f.st.encoded()))
+				shown = true
+			}
 			var err error
 			f.otp, err = f.tty.Secret(ctx, "OTP of whoever started the attempt (will be hidden; empty to print the encoded token): ")
 			if err != nil || len(f.otp) == 0 {
@@ -273,15 +290,35 @@ func (f *flow) finish(ctx context.Context) error {
 				return unprinted(f.show(f.st), f.taken(f.st))
 			}
 		}
-		token, err := decode(encoded, f.otp)
+		token, err := decode([]byte(f.st.encoded()), f.otp)
+		if err == nil && f.doubt {
+			err = f.prove(ctx, token)
+		}
 		if err == nil {
 			f.say("root token generated")
 			return f.deliver(token)
 		}
-		f.say("not decoded: %v", err)
+		clear(token)
+		f.say("that OTP doesn't fit: %v", err)
 		clear(f.otp)
-		f.otp = nil
+		f.otp, f.doubt = nil, true
 	}
+}
+
+// prove asks the server whether token is one: an OTP with a typing error decodes to something that looks like it. Only
+// a refusal counts; a server that can't tell now takes nothing from a token that can't be had a second time.
+func (f *flow) prove(ctx context.Context, token []byte) error {
+	client, err := f.conn.client(string(token))
+	if err == nil {
+		err = call(ctx, client, http.MethodGet, "auth/token/lookup-self", nil, nil)
+	}
+	switch status := answered(err); {
+	case status == http.StatusForbidden:
+		return errors.New("the server doesn't know what it decodes to")
+	case err != nil:
+		f.say("warning: whether the token is good can't be told now: %s", reasons(err))
+	}
+	return nil
 }
 
 // deliver prints the token and wipes it. Nobody else has it, so where that fails, it is shown at the terminal.
@@ -305,7 +342,7 @@ func (f *flow) stopped() error {
 		f.say("the last share may have counted; if it completed the attempt, it brings the result again: quorate operator generate-root -nonce=%s", f.nonce)
 	}
 	f.say("to go on: quorate operator generate-root")
-	f.say("to end it: quorate operator generate-root -cancel")
+	f.say("to end it: %s", f.cancelCommand())
 	f.showOTP("keep the OTP, without it the new token can't be decoded: ")
 	return silent(exitLocal)
 }

@@ -107,7 +107,7 @@ func TestWholeWayStopped(t *testing.T) {
 		got = s.ok("operator", "generate-root")
 		want(t, "stdout", got.out, newToken)
 		if !strings.Contains(got.err, "a root generation is in progress: 1 of 2 key shares given\noperation nonce: nonce-1 (compare it") ||
-			!strings.Contains(got.err, "not decoded: ") {
+			!strings.Contains(got.err, "that OTP doesn't fit: ") {
 			t.Errorf("%s", got.err)
 		}
 	}
@@ -160,6 +160,48 @@ func TestWholeWayWithoutOTP(t *testing.T) {
 	want(t, "with -otp", s.ok("operator", "generate-root", "-otp="+serverOTP).out, newToken)
 }
 
+// A wrong OTP is never a success: not one with a typing error that decodes to the looks of a token, and not one given as a flag.
+func TestWholeWayWrongOTP(t *testing.T) {
+	typo := serverOTP[:23] + "3" // decodes to another base62 character at the end
+	if token, err := decode([]byte(xor(newToken, serverOTP)), []byte(typo)); err != nil {
+		t.Fatalf("not what is to be tested: %q, %v", token, err)
+	}
+	s := newRootServer(t)
+	s.ok("operator", "generate-root", "-init")
+	s.tty = &fakeTTY{answers: []string{share(1), share(2), "short", typo, serverOTP}}
+	encoded := "the encoded token (of no use without its OTP): " + xor(newToken, serverOTP) + "\n"
+	got := s.ok("operator", "generate-root", "-otp="+typo)
+	want(t, "stdout", got.out, newToken)
+	if strings.Count(got.err, "that OTP doesn't fit: the server doesn't know what it decodes to\n") != 2 ||
+		strings.Count(got.err, encoded) != 1 || strings.Contains(got.err, typo) || strings.Count(got.err, "root token generated") != 1 {
+		t.Errorf("%s", got.err)
+	}
+	want(t, "token of the check", s.last().header.Get("X-Vault-Token"), newToken)
+
+	// Where the server can't tell, the token is not lost.
+	s.result = nil
+	s.ok("operator", "generate-root", "-init")
+	s.answers["GET auth/token/lookup-self"] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "Vault is sealed") }
+	s.tty = &fakeTTY{answers: []string{share(1), share(2), serverOTP}}
+	got = s.ok("operator", "generate-root")
+	if got.out != newToken || !strings.Contains(got.err, "warning: whether the token is good can't be told now: Vault is sealed") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// An attempt of the other path takes no share given here: asking for more would only cost patience.
+func TestWholeWayOtherFamily(t *testing.T) {
+	const refusal = "this root generation was started through the other path, sys/root-generation: send the share to sys/root-generation/update"
+	s := newRootServer(t)
+	s.ok("operator", "generate-root", "-init")
+	s.answers["PUT "+updatePath] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, refusal) }
+	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
+	got := s.fails(exitServer, []string{"error giving the key share:", "* " + refusal}, "operator", "generate-root")
+	if len(s.tty.prompts) != 1 || strings.Contains(got.err, "goes on") {
+		t.Errorf("asked %q\n%s", s.tty.prompts, got.err)
+	}
+}
+
 func TestWholeWayOwnOTP(t *testing.T) {
 	s := newRootServer(t)
 	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
@@ -186,6 +228,8 @@ func TestWholeWayByHolder(t *testing.T) {
 	s.fails(exitServer, []string{"add -holder"}, "operator", "generate-root")
 	want(t, "stdout", s.ok("operator", "generate-root", "-holder").out, newToken)
 	want(t, "first prompt", s.tty.prompts[0], "key share of a holder, to start with (will be hidden): ")
+	s.tty = &fakeTTY{answers: []string{share(1), "^C"}}
+	s.fails(exitLocal, []string{"to end it: quorate operator generate-root -cancel -holder\n"}, "operator", "generate-root", "-holder")
 }
 
 // T10, T09: the attempt is replaced by another one between two prompts.

@@ -38,6 +38,13 @@ func newRootServer(t *testing.T) *rootServer {
 		reply(w, 204, nil)
 	}
 	s.answers["PUT "+updatePath] = s.update
+	s.answers["GET auth/token/lookup-self"] = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Vault-Token") != newToken {
+			refuse(w, 403, "permission denied")
+			return
+		}
+		reply(w, 200, `{"data":{}}`)
+	}
 	return s
 }
 
@@ -185,17 +192,15 @@ func TestGenerateRootOTPAndPGP(t *testing.T) {
 	if again := s.ok("operator", "generate-root", "-generate-otp").out; again == otp {
 		t.Error("the same OTP twice")
 	}
-	// The order of the stock command: an OTP, decode, cancel, init, status.
-	if got := s.ok("operator", "generate-root", "-generate-otp", "-decode=x", "-cancel", "-init", "-status").out; len(got) != 24 {
-		t.Errorf("%q", got)
-	}
-	got := s.ok("operator", "generate-root", "-init", "-status", "-otp="+otp, "-reason=lost all")
+	want(t, "json", s.ok("operator", "generate-root", "-generate-otp", "-format=json").out[:12], "{\n  \"otp\": \"")
+	got := s.ok("operator", "generate-root", "-init", "-otp="+otp, "-reason=lost all")
 	wantBody(t, s.last(), `{"otp":"`+otp+`","pgp_key":"","reason":"lost all"}`)
 	if strings.Contains(got.out+got.err, otp) {
 		t.Error("our own OTP comes back")
 	}
-	s.fails(exitServer, []string{"already in progress"}, "operator", "generate-root", "-init")
-	if got := s.ok("operator", "generate-root", "-cancel", "-init"); got.out != "" || s.nonce != "" {
+	s.fails(exitServer, []string{"already in progress", "hint: see it with quorate operator generate-root -status, end it with -cancel"},
+		"operator", "generate-root", "-init")
+	if got := s.ok("operator", "generate-root", "-cancel"); got.out != "" || s.nonce != "" {
 		t.Errorf("%+v", got)
 	}
 	key := write(t, "key", armored("PUBLIC"))
@@ -219,6 +224,11 @@ func TestDecodeRefusals(t *testing.T) {
 		{"!!", serverOTP, "base64"},
 		{encoded, strings.Repeat("\x01", 24), "another attempt"},
 		{encoded, serverOTP[1:] + "x", "another attempt"},
+		{xor("s."+newToken[2:], serverOTP), serverOTP, "another attempt"},
+		{xor("q."+strings.Repeat("-", 22), serverOTP), serverOTP, "another attempt"},
+		{xor(newToken, serverOTP), "3" + serverOTP[1:], "another attempt"}, // a typing error
+		{xor("23 characters and spaces", serverOTP)[:31], serverOTP[1:], "decoding the token"},
+		{xor("a token with spaces in it", serverOTP+"x"), serverOTP + "x", "another attempt"},
 	} {
 		got := r.fails(exitLocal, []string{c.want}, "operator", "generate-root", "-decode="+c.encoded, "-otp="+c.otp)
 		want(t, "stdout", got.out, "")
@@ -226,6 +236,8 @@ func TestDecodeRefusals(t *testing.T) {
 			t.Errorf("shows what it was given: %s", got.err)
 		}
 	}
+	// Tokens of another length are whatever somebody chose.
+	want(t, "another length", r.ok("operator", "generate-root", "-decode="+xor("chosen!", "abcdefg"), "-otp=abcdefg").out, "chosen!")
 	r.fails(exitLocal, []string{"asking for the OTP", "hint: give it with -otp"}, "operator", "generate-root", "-decode="+encoded)
 	r.tty = &fakeTTY{answers: []string{"^C"}}
 	r.fails(exitLocal, []string{"interrupted"}, "operator", "generate-root", "-decode="+encoded)
@@ -233,6 +245,37 @@ func TestDecodeRefusals(t *testing.T) {
 	r.fails(exitLocal, []string{"too long"}, "operator", "generate-root", "-decode=-", "-otp=x")
 	if len(r.seen) > 0 {
 		t.Error("decoding asked a server")
+	}
+}
+
+// Flags that contradict each other, or would have no effect, do nothing at all.
+func TestGenerateRootModes(t *testing.T) {
+	s := newRootServer(t)
+	for _, pair := range [][2]string{
+		{"-init", "-cancel"}, {"-init", "-status"}, {"-cancel", "-status"}, {"-decode=x", "-init"}, {"-decode=x", "-generate-otp"}, {"-generate-otp", "-cancel"},
+	} {
+		s.fails(exitLocal, []string{"exclude each other"}, "operator", "generate-root", pair[0], pair[1])
+	}
+	for _, flag := range []string{"-cancel", "-status", "-generate-otp", "-nonce=n", "-"} {
+		s.fails(exitLocal, []string{"-otp is for -init, -decode"}, "operator", "generate-root", "-otp=x", flag)
+	}
+	if len(s.seen) > 0 {
+		t.Errorf("asked the server: %v", s.seen)
+	}
+}
+
+// A completing approval says who can read the result.
+func TestCompletedForPGP(t *testing.T) {
+	s := newRootServer(t)
+	s.ok("operator", "generate-root", "-init", "-pgp-key="+write(t, "key", string(pgpPublic)))
+	s.stdin = share(1)
+	if got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-"); strings.Contains(got.err, "gpg") {
+		t.Errorf("%s", got.err)
+	}
+	s.stdin = share(2)
+	got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-")
+	if !strings.Contains(got.err, "the token's owner decrypts it with: base64 -d | gpg --decrypt\n") || strings.Contains(got.err, "OTP") {
+		t.Errorf("%s", got.err)
 	}
 }
 

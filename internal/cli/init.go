@@ -152,11 +152,20 @@ func (r *initResult) text() string {
 }
 
 func (a *app) initAdvice(in *initialisation) {
-	encrypted := ""
-	if len(in.pgpKeys) > 0 {
-		encrypted = ", each encrypted to the key in the same place of -pgp-keys"
+	if in.shares == 1 {
+		a.say("\nthe server is initialized with one key share, and it is sealed")
+		if len(in.pgpKeys) > 0 {
+			a.say("the share is encrypted to the key of -pgp-keys: whoever has its private key %s", decryptHint)
+		}
+		a.say("whoever has the share unseals it: quorate operator unseal")
+		a.say("the share is kept nowhere: without it the data can't be opened again")
+		a.say("the same share makes a new root token when all are lost: quorate operator generate-root")
+		return
 	}
-	a.say("\nthe server is initialized with %d key shares and a threshold of %d, and it is sealed%s", in.shares, in.threshold, encrypted)
+	a.say("\nthe server is initialized with %d key shares and a threshold of %d, and it is sealed", in.shares, in.threshold)
+	if len(in.pgpKeys) > 0 {
+		a.say("the shares are each encrypted to the key in the same place of -pgp-keys: whoever has its private key %s", decryptHint)
+	}
 	a.say("give each share to a different person; any %d of them unseal it: quorate operator unseal", in.threshold)
 	a.say("the shares are kept nowhere: fewer than %d left means that the data can't be opened again", in.threshold)
 	a.say("the same quorum makes a new root token when all are lost: quorate operator generate-root")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/creachadair/command"
@@ -59,7 +60,7 @@ func (a *app) login(ctx context.Context, l *login, args []string) error {
 	}
 	found, err := client.Auth().Token().LookupSelfWithContext(ctx)
 	if err != nil {
-		return asking("checking the token", err)
+		return hinted(asking("checking the token", err), http.StatusForbidden, "the server doesn't know this token: it is mistyped, expired, revoked, or of another server")
 	}
 	auth, err := authOf(token, found)
 	if err != nil {

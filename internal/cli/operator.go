@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -33,30 +34,89 @@ It is never taken from the command line, which other users and the shell's histo
 		if len(args) > 0 && args[0] != "-" {
 			return localf("%w", errShareArgument)
 		}
-		client, err := conn.client("")
-		if err != nil {
+		u := &unsealing{app: a, conn: &conn, out: &out}
+		if u.client, err = conn.client(""); err != nil {
 			return err
 		}
-		var body []byte
-		switch {
-		case reset && !holder:
-			body = jsonBody(map[string]any{"reset": true})
-		case reset:
-			body, err = a.sharePayload(env.Context(), &conn, args, "key share of a holder (will be hidden): ", map[string]any{"reset": true})
-		default:
-			body, err = a.sharePayload(env.Context(), &conn, args, "unseal key share (will be hidden): ", nil)
+		if reset {
+			return u.reset(env.Context(), args, holder)
 		}
-		if err != nil {
-			return err
-		}
-		defer clear(body)
-		st := &api.SealStatusResponse{}
-		if err := call(env.Context(), client, http.MethodPut, "sys/unseal", body, st); err != nil {
-			return hinted(asking("unsealing", err), http.StatusForbidden, "over a connection that isn't local, a reset needs a key share: add -holder")
-		}
-		return unprinted(a.printSealState(env.Context(), &out, client, st), "the server took the request: quorate status shows its state")
+		return u.give(env.Context(), args)
 	}
 	return c
+}
+
+// unsealing is one run of the operator unseal command.
+type unsealing struct {
+	*app
+	conn   *connection
+	out    *output
+	client *api.Client // speaks as nobody
+}
+
+// give gives a share, if the server needs any.
+func (u *unsealing) give(ctx context.Context, args []string) error {
+	before := &api.SealStatusResponse{}
+	if !u.conn.curl && !u.conn.policy { // these two only print the request that gives the share
+		var err error
+		if before, err = u.client.Sys().SealStatusWithContext(ctx); err != nil {
+			return asking("reading the seal status", err)
+		}
+		switch {
+		case !before.Initialized:
+			return &failure{
+				code: exitServer, action: "unsealing", err: errors.New("the server is not initialized"),
+				hint: "make its keys first: quorate operator init",
+			}
+		case !before.Sealed:
+			u.say("the server is unsealed already")
+			return u.printSealState(ctx, u.out, u.client, before)
+		}
+	}
+	body, err := u.sharePayload(ctx, u.conn, args, "unseal key share (will be hidden): ", nil)
+	if err != nil {
+		return err
+	}
+	after, err := u.send(ctx, body)
+	if err != nil {
+		return err
+	}
+	if after.Sealed && after.Progress > 0 && after.Progress == before.Progress && after.Nonce == before.Nonce {
+		u.say("this share was counted already")
+	}
+	return u.show(ctx, after)
+}
+
+// reset makes the server forget the shares given so far.
+func (u *unsealing) reset(ctx context.Context, args []string, holder bool) error {
+	fields := map[string]any{"reset": true}
+	if !holder {
+		st, err := u.send(ctx, jsonBody(fields))
+		if err != nil {
+			return hinted(err, http.StatusForbidden, "over a connection that isn't local, a reset needs a key share: add -holder")
+		}
+		return u.show(ctx, st)
+	}
+	body, err := u.sharePayload(ctx, u.conn, args, "key share of a holder (will be hidden): ", fields)
+	if err != nil {
+		return err
+	}
+	st, err := u.send(ctx, body)
+	if err != nil {
+		return err
+	}
+	return u.show(ctx, st)
+}
+
+// send wipes body.
+func (u *unsealing) send(ctx context.Context, body []byte) (*api.SealStatusResponse, error) {
+	defer clear(body)
+	st := &api.SealStatusResponse{}
+	return st, asking("unsealing", call(ctx, u.client, http.MethodPut, "sys/unseal", body, st))
+}
+
+func (u *unsealing) show(ctx context.Context, st *api.SealStatusResponse) error {
+	return unprinted(u.printSealState(ctx, u.out, u.client, st), "the server took the request: quorate status shows its state")
 }
 
 // sharePayload takes a share and puts it into a request body, which the caller wipes.

@@ -141,6 +141,9 @@ func TestInitReplace(t *testing.T) {
 	}
 	r.on("PUT sys/init", 200, `{"keys":["aa"],"keys_base64":["qg=="],"root_token":"q.r"}`)
 	r.ok("operator", "init", "-n=1", "-t=1", "-replace")
+	if got := r.ok("operator", "init", "-n=1", "-t=1", "-replace"); !strings.Contains(got.err, "initialized with one key share") || strings.Contains(got.err, "each") {
+		t.Errorf("advice for one: %s", got.err)
+	}
 	wantBody(t, r.last(), `{"secret_shares":1,"secret_threshold":1,"pgp_keys":null,"recovery_shares":0,"recovery_threshold":0,"recovery_pgp_keys":null,"root_token_pgp_key":"","replace":true}`)
 }
 
@@ -198,6 +201,9 @@ func TestPGPKeyFiles(t *testing.T) {
 	wantBody(t, r.last(), `{"secret_shares":2,"secret_threshold":2,"pgp_keys":["xgEE","xgEE"],"recovery_shares":0,"recovery_threshold":0,"recovery_pgp_keys":null,"root_token_pgp_key":"xgEE"}`)
 	if !strings.Contains(got.err, "encrypted to the key in the same place") {
 		t.Errorf("advice: %s", got.err)
+	}
+	if got := r.ok("operator", "init", "-n=1", "-t=1", "-pgp-keys="+binary); !strings.Contains(got.err, "the share is encrypted to the key of -pgp-keys") {
+		t.Errorf("advice for one: %s", got.err)
 	}
 	r.seen = nil
 	r.fails(exitLocal, []string{"takes one file"}, "operator", "init", "-root-token-pgp-key="+armor+","+binary)
@@ -297,6 +303,7 @@ func TestUnsealWithoutLeader(t *testing.T) {
 
 func TestUnsealRefusals(t *testing.T) {
 	r := newRig(t)
+	r.status(sealedStatus)
 	r.answers["PUT sys/unseal"] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "the share for slot 1 is not valid") }
 	r.stdin = canary
 	got := r.fails(exitServer, []string{"error unsealing:", "* the share for slot 1 is not valid"}, "operator", "unseal", "-")
@@ -317,8 +324,54 @@ func TestUnsealRefusals(t *testing.T) {
 	r.fails(exitLocal, []string{"-non-interactive"}, "operator", "unseal", "-non-interactive")
 	r.tty = &fakeTTY{answers: []string{"^C"}}
 	r.fails(exitLocal, []string{"interrupted"}, "operator", "unseal")
-	if len(r.seen) > 0 {
-		t.Errorf("something was sent: %v", r.seen)
+	for _, req := range r.seen {
+		if req.method != "GET" {
+			t.Errorf("something was sent: %v", req)
+		}
+	}
+}
+
+// A share is asked for only where one is needed.
+func TestUnsealLooksFirst(t *testing.T) {
+	r := newRig(t)
+	r.tty = &fakeTTY{answers: []string{canary}}
+	r.stdin = canary
+	for _, args := range [][]string{{"operator", "unseal"}, {"operator", "unseal", "-"}} {
+		r.status(`{"type":"shamir","initialized":false,"sealed":true}`)
+		got := r.fails(exitServer, []string{"error unsealing: the server is not initialized\n", "hint: make its keys first: quorate operator init"}, args...)
+		want(t, "stdout", got.out, "")
+		r.status(unsealedStatus)
+		got = r.ok(args...)
+		want(t, "stdout", got.out, r.ok("status").out)
+		want(t, "stderr", got.err, "the server is unsealed already\n")
+		r.answers["GET sys/seal-status"] = func(w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "oops") }
+		r.fails(exitServer, []string{"error reading the seal status:", "* oops"}, args...)
+	}
+	for _, req := range r.seen {
+		if req.method != "GET" {
+			t.Errorf("something was sent: %v", req)
+		}
+	}
+	if len(r.tty.prompts) > 0 {
+		t.Errorf("asked %q", r.tty.prompts)
+	}
+}
+
+// The same share twice is no error, but whoever gives it should know.
+func TestUnsealSameShare(t *testing.T) {
+	const told = "this share was counted already\n"
+	r := newRig(t)
+	r.stdin = canary
+	r.status(sealedStatus)
+	r.on("PUT sys/unseal", 200, sealedStatus)
+	want(t, "the same", r.ok("operator", "unseal", "-").err, told)
+	for _, after := range []string{
+		strings.Replace(sealedStatus, `"progress":1`, `"progress":2`, 1),
+		strings.Replace(sealedStatus, `"nonce":"n1"`, `"nonce":"n2"`, 1), // forgotten in between, and begun again
+		unsealedStatus,
+	} {
+		r.on("PUT sys/unseal", 200, after)
+		want(t, "progress", r.ok("operator", "unseal", "-").err, "")
 	}
 }
 

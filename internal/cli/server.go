@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/creachadair/command"
@@ -41,6 +42,9 @@ to play with, never for secrets.`,
 		if _, err := positional(env, 0, 0); err != nil {
 			return err
 		}
+		if err := s.needsDev(&c.Flags); err != nil {
+			return err
+		}
 		cfg, err := s.config()
 		if err != nil {
 			return err
@@ -65,6 +69,16 @@ func (s *serverFlags) flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.devRootTokenID, "dev-root-token-id", "", "`TOKEN` that is root on the dev server (BAO_DEV_ROOT_TOKEN_ID)")
 	fs.StringVar(&s.devListen, "dev-listen-address", api.ReadBaoVariable("BAO_DEV_LISTEN_ADDRESS"), "`HOST:PORT` of the dev server (BAO_DEV_LISTEN_ADDRESS)")
 	fs.BoolVar(&s.devNoStore, "dev-no-store-token", false, "don't keep the dev server's root token for the other commands")
+}
+
+// needsDev refuses flags that would have no effect without -dev. The environment may say the same to no effect.
+func (s *serverFlags) needsDev(fs *flag.FlagSet) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		if !s.dev && strings.HasPrefix(f.Name, "dev-") {
+			err = localf("-%s needs -dev", f.Name)
+		}
+	})
+	return err
 }
 
 func (a *app) checkServer(cfg *config.Config) error {
@@ -103,6 +117,9 @@ func (s *serverFlags) base() (*config.Config, error) {
 		cfg := config.Dev()
 		if s.devListen != "" {
 			cfg.Listeners[0].Address = s.devListen
+		}
+		if _, _, err := net.SplitHostPort(s.devListen); err == nil && !cfg.Listeners[0].Loopback() {
+			return nil, localf("a dev server is for loopback only: it shows its keys and keeps nothing; listen on 127.0.0.1, or write a configuration without -dev")
 		}
 		return cfg, nil
 	case len(s.files) == 0:

@@ -74,6 +74,9 @@ func TestServerDev(t *testing.T) {
 	if b, e := os.ReadFile(path); err != nil || e != nil || string(b) != "q.dev" || filepath.Dir(path) != os.Getenv("HOME") {
 		t.Errorf("%s: %q, %v, %v", path, b, err, e)
 	}
+	for _, address := range []string{"localhost:0", "[::1]:0", "127.1.2.3:0"} {
+		r.ok("server", "-dev", "-dev-listen-address="+address)
+	}
 	r.ok("server", "-dev", "-dev-no-store-token")
 	if opts.Dev.StoreToken != nil || opts.Dev.RootTokenID != "" {
 		t.Errorf("%+v", opts.Dev)
@@ -105,6 +108,19 @@ func TestServerRefusals(t *testing.T) {
 	r.fails(exitLocal, []string{"can't be read"}, "server", "-config=/nonexistent")
 	r.fails(exitLocal, nil, "server", "-dev", "-dev-listen-address=nonsense")
 	r.fails(exitLocal, nil, "server", "argument")
+	for _, arg := range []string{"-dev-root-token-id=mine", "-dev-listen-address=127.0.0.1:0", "-dev-no-store-token"} {
+		name, _, _ := strings.Cut(arg, "=")
+		r.fails(exitLocal, []string{name + " needs -dev\n"}, "server", arg)
+		r.fails(exitLocal, []string{name + " needs -dev\n"}, "server", "-config="+file, arg)
+	}
+	for _, address := range []string{"0.0.0.0:0", ":8200", "[::]:8200", "192.0.2.1:8200", "example.com:8200"} {
+		got := r.fails(exitLocal, []string{"a dev server is for loopback only"}, "server", "-dev", "-dev-listen-address="+address)
+		if strings.Contains(got.err, "tls_disable") {
+			t.Errorf("advice that can't be followed: %s", got.err)
+		}
+		t.Setenv("BAO_DEV_LISTEN_ADDRESS", address)
+		r.fails(exitLocal, []string{"a dev server is for loopback only"}, "server", "-dev")
+	}
 }
 
 func TestServerCheck(t *testing.T) {

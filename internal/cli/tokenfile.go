@@ -20,6 +20,9 @@ func (a *app) client(conn *connection) (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.speaks = withToken; token == "" {
+		a.speaks = withoutToken
+	}
 	return conn.client(token)
 }
 

@@ -61,7 +61,7 @@ func TestUnwrittenAnswers(t *testing.T) {
 func unwrittenServer(t *testing.T) *rootServer {
 	s := newRootServer(t)
 	s.stdin, s.stdout = share(1), full(t)
-	s.status(unsealedStatus)
+	s.status(sealedStatus)
 	s.on("PUT sys/init", 200, `{"keys":["00"],"keys_base64":["AA=="],"root_token":"`+newToken+`"}`)
 	s.on("PUT sys/unseal", 200, sealedStatus)
 	s.on("POST auth/token/create", 200, `{"auth":{"client_token":"`+newToken+`","accessor":"acc"}}`)
