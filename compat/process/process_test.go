@@ -157,13 +157,16 @@ type people struct {
 	root   string
 }
 
-func (s *server) init(shares, threshold int) (p people) {
+func (s *server) init(shares, threshold int) people {
 	s.t.Helper()
-	res := s.must("PUT", "sys/init", "", map[string]int{"secret_shares": shares, "secret_threshold": threshold})
-	for _, k := range res["keys"].([]any) {
+	return peopleOf(s.must("PUT", "sys/init", "", map[string]int{"secret_shares": shares, "secret_threshold": threshold}))
+}
+
+func peopleOf(init map[string]any) (p people) {
+	for _, k := range init["keys"].([]any) {
 		p.shares = append(p.shares, k.(string))
 	}
-	p.root = res["root_token"].(string)
+	p.root = init["root_token"].(string)
 	return p
 }
 
@@ -233,10 +236,7 @@ func TestKillInTheMiddleOfARootGeneration(t *testing.T) {
 
 // A server killed at random moments while tokens are made keeps every token that it acknowledged.
 func TestKillWhileTokensAreMade(t *testing.T) {
-	runs := 3
-	if n := os.Getenv("QUORATE_CRASH_RUNS"); n != "" {
-		fmt.Sscan(n, &runs)
-	}
+	runs := crashRuns()
 	s := newServer(t)
 	s.start()
 	p := s.init(1, 1)
