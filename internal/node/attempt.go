@@ -154,11 +154,12 @@ func (c *Call) endAttemptOf(e *token.Entry, orphanChildren bool) error {
 		return err
 	}
 	dies := e.RecordID == open.Initiator.Token || e.Key == open.Delivery.TokenKey // it may have died of this very use
-	for _, key := range []string{open.OwnerKey, open.Delivery.TokenKey} {
-		if dies || key == "" {
+	// The owner is one token; what seed 1 names is whatever token has that ID.
+	for _, on := range []struct{ key, record string }{{open.OwnerKey, open.Initiator.Token}, {open.Delivery.TokenKey, ""}} {
+		if dies || on.key == "" {
 			continue
 		}
-		if dies, err = c.diesWith(e, key, orphanChildren); err != nil {
+		if dies, err = c.diesWith(e, on.key, on.record, orphanChildren); err != nil {
 			return err
 		}
 	}
@@ -172,11 +173,11 @@ func (c *Call) endAttemptOf(e *token.Entry, orphanChildren bool) error {
 	return dropAttempt(c.Tx)
 }
 
-// diesWith reports whether the token under key dies when e is revoked. With its children living on as orphans, only e
+// diesWith reports whether the token under key, which must be that record if one is given, dies when e is revoked. With its children living on as orphans, only e
 // itself does.
-func (c *Call) diesWith(e *token.Entry, key string, orphanChildren bool) (bool, error) {
+func (c *Call) diesWith(e *token.Entry, key, record string, orphanChildren bool) (bool, error) {
 	t, err := c.Tokens.ByKey(c.Tx, key)
-	if err != nil || t == nil {
+	if err != nil || t == nil || record != "" && t.RecordID != record {
 		return false, err
 	}
 	if orphanChildren {

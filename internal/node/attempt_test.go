@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
 )
@@ -372,5 +373,19 @@ func TestSweeperStopsWithTheSeal(t *testing.T) {
 	}
 	if f := fault.As(c.seal()); f != nil {
 		t.Error(f)
+	}
+}
+
+// An ID that was given anew belongs to another token: revoking that one ends nothing of the first one's.
+func TestReusedTokenIDOwnsNothing(t *testing.T) {
+	c := newCluster(t, 3, 2)
+	const id = "a-chosen-id-0123456789"
+	c.create(c.root, token.Spec{ID: []byte(id), Policies: []string{"root"}, TTL: time.Minute})
+	c.start(GenerateRoot, Asker{Token: secret.Copy([]byte(id)), Path: "sys/generate-root/attempt"}, StartRequest{})
+	c.clock.step(time.Minute)
+	_, again := c.create(c.root, token.Spec{ID: []byte(id), Policies: []string{"default"}, TTL: time.Hour})
+	c.revoke(c.root, again)
+	if !c.status().Started {
+		t.Error("the attempt ended with a token that has only the name of its owner")
 	}
 }
