@@ -15,6 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	// What the built binary is made of, so that a cached result is one of the same product.
+	_ "github.com/quorate/quorate/internal/cli"
 )
 
 // build makes the binary once for all tests of this package.

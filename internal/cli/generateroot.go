@@ -74,7 +74,7 @@ func (g *rootGeneration) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&g.status, "status", false, "show the attempt in progress")
 	fs.StringVar(&g.decode, "decode", "", "`ENCODED` token to decode with the one-time password; - for standard input")
 	fs.BoolVar(&g.generateOTP, "generate-otp", false, "print a one-time password that fits")
-	fs.StringVar(&g.otp, "otp", "", "one-time password `OTP`, for -init, -decode or the whole way; better left out: it is made or asked for")
+	fs.StringVar(&g.otp, "otp", "", "one-time password `OTP`, for -init, -decode or the whole way; - for standard input; better left out: it is made or asked for")
 	fs.Var(&g.pgpKey, "pgp-key", "`FILE` with the OpenPGP public key that the token is encrypted to, instead of an OTP")
 	fs.StringVar(&g.reason, "reason", "", "`TEXT` kept with the attempt: what it is for")
 	fs.StringVar(&g.nonce, "nonce", "", "`NONCE` of the attempt that the share is for")
@@ -87,6 +87,11 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 	}
 	if _, err := g.out.format.resolve(); err != nil {
 		return err
+	}
+	if g.otp == "-" {
+		if err := g.readOTP(args); err != nil {
+			return err
+		}
 	}
 	if g.decode != "" { // needs no server
 		return g.decodeToken(ctx)
@@ -113,6 +118,20 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 		return g.showStatus(ctx)
 	}
 	return g.approve(ctx, args)
+}
+
+// readOTP takes the OTP from standard input, so that it needn't be seen in the list of processes.
+func (g *rootGeneration) readOTP(args []string) error {
+	if g.decode == "-" || len(args) > 0 {
+		return localf("standard input can't be both the OTP and something else: leave one of them out, and it is asked for")
+	}
+	line, err := readLine(g.stdin)
+	if err != nil {
+		return localf("reading the OTP: %w", err)
+	}
+	g.otp = string(line)
+	clear(line)
+	return nil
 }
 
 // check refuses what contradicts itself or would have no effect.
@@ -327,7 +346,7 @@ func (g *rootGeneration) decodeToken(ctx context.Context) error {
 	if g.otp == "" {
 		tty, err := g.terminal(&g.conn)
 		if err != nil {
-			return &failure{code: exitLocal, action: "asking for the OTP", err: err, hint: "give it with -otp"}
+			return &failure{code: exitLocal, action: "asking for the OTP", err: err, hint: "give it through a pipe, with -otp=-"}
 		}
 		if otp, err = tty.Secret(ctx, "OTP (will be hidden): "); err != nil {
 			return &failure{code: exitLocal, action: "reading the OTP", err: err}

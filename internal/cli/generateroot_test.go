@@ -238,7 +238,7 @@ func TestDecodeRefusals(t *testing.T) {
 	}
 	// Tokens of another length are whatever somebody chose.
 	want(t, "another length", r.ok("operator", "generate-root", "-decode="+xor("chosen!", "abcdefg"), "-otp=abcdefg").out, "chosen!")
-	r.fails(exitLocal, []string{"asking for the OTP", "hint: give it with -otp"}, "operator", "generate-root", "-decode="+encoded)
+	r.fails(exitLocal, []string{"asking for the OTP", "hint: give it through a pipe, with -otp=-"}, "operator", "generate-root", "-decode="+encoded)
 	r.tty = &fakeTTY{answers: []string{"^C"}}
 	r.fails(exitLocal, []string{"interrupted"}, "operator", "generate-root", "-decode="+encoded)
 	r.stdin = strings.Repeat("x", maxLine+1)
@@ -364,4 +364,15 @@ func TestLostReplyAgain(t *testing.T) {
 	if got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-"); !strings.Contains(got.out, "Encoded Token    "+xor(newToken, serverOTP)) {
 		t.Errorf("%s", got.out)
 	}
+}
+
+// The OTP can come through a pipe, out of sight of the list of processes.
+func TestOTPFromStandardInput(t *testing.T) {
+	r := newRig(t)
+	encoded := xor(newToken, serverOTP)
+	r.stdin = serverOTP + "\n"
+	want(t, "token", r.ok("operator", "generate-root", "-decode="+encoded, "-otp=-").out, newToken)
+	r.fails(exitLocal, []string{"both the OTP and something else"}, "operator", "generate-root", "-decode=-", "-otp=-")
+	r.stdin = ""
+	r.fails(exitLocal, []string{"reading the OTP"}, "operator", "generate-root", "-decode="+encoded, "-otp=-")
 }
