@@ -16,6 +16,7 @@ import (
 	"github.com/openbao/openbao/api/v2"
 
 	"github.com/quorate/quorate/internal/delivery"
+	"github.com/quorate/quorate/internal/secret"
 )
 
 // The endpoints that are open to all in status and approval. The api module only knows the ones for callers with a
@@ -309,27 +310,16 @@ func (g *rootGeneration) show(st *rootStatus) error {
 	})
 }
 
-const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
 // newOTP makes a one-time password of the length that the server asks for.
 func (g *rootGeneration) newOTP(ctx context.Context) error {
 	st, err := g.readStatus(ctx)
 	if err != nil {
 		return asking("asking for the length of the OTP", err)
 	}
-	const fair = 256 / len(base62) * len(base62) // a remainder would favour some characters
 	if st.OTPLength <= 0 || st.OTPLength > maxLine {
 		return localf("the server doesn't tell the length of an OTP")
 	}
-	otp := make([]byte, 0, st.OTPLength)
-	var b [1]byte
-	for len(otp) < st.OTPLength {
-		rand.Read(b[:])
-		if int(b[0]) < fair {
-			otp = append(otp, base62[int(b[0])%len(base62)])
-		}
-	}
-	return g.printBare("otp", otp)
+	return g.printBare("otp", secret.AppendBase62(nil, rand.Reader, st.OTPLength))
 }
 
 // decodeToken decodes without asking the server, which may be anywhere by then.
@@ -384,7 +374,7 @@ func tokenLike(b []byte) bool {
 		return false
 	}
 	for i, c := range b {
-		if c <= ' ' || c > '~' || made && i >= len(prefix) && !strings.ContainsRune(base62, rune(c)) {
+		if c <= ' ' || c > '~' || made && i >= len(prefix) && !strings.ContainsRune(secret.Base62, rune(c)) {
 			return false
 		}
 	}

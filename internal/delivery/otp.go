@@ -7,12 +7,11 @@ import (
 	"io"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/secret"
 )
 
 // OTPLength is the length of a one-time password in bytes: that of a root token, which is XORed with it.
 const OTPLength = 24
-
-const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 var (
 	errOTPLength   = fault.Newf(fault.Invalid, "the OTP has the wrong length: give exactly %d characters (otp_length), or leave it out and the server makes one", OTPLength)
@@ -26,22 +25,7 @@ var (
 // crypto/rand.Reader outside tests, which can't fail; a source that does fail panics, because no password is
 // better than a weak one.
 func NewOTP(rand io.Reader) []byte {
-	// Bytes from the largest multiple of 62 upwards are thrown away: a remainder would favour some characters.
-	const fair = 256 / len(base62) * len(base62)
-	otp := make([]byte, 0, OTPLength)
-	var buf [2 * OTPLength]byte
-	defer clear(buf[:])
-	for len(otp) < OTPLength {
-		if _, err := io.ReadFull(rand, buf[:]); err != nil {
-			panic("delivery: the source of randomness failed")
-		}
-		for _, b := range buf {
-			if int(b) < fair && len(otp) < OTPLength {
-				otp = append(otp, base62[int(b)%len(base62)])
-			}
-		}
-	}
-	return otp
+	return secret.AppendBase62(make([]byte, 0, OTPLength), rand, OTPLength)
 }
 
 // FromOTP is the delivery to whoever holds otp, of which it keeps a copy. The length is counted in bytes; the

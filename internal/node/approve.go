@@ -168,16 +168,17 @@ func (n *Node) prepare(ctx context.Context, act *active, d delivery.Delivery) (*
 	}
 	p := &prepared{id: token.NewID()}
 	err := act.Barrier.View(ctx, func(r store.Reader) error {
-		otp, err := takeOTP(r)
-		if err != nil {
-			return err
-		}
 		if d.Mode == delivery.OTP {
+			otp, err := readOTP(r)
+			if err != nil {
+				return err
+			}
 			if otp.Empty() {
 				return ErrNotStarted // since the look at the attempt
 			}
 			d.OTP = otp.Reveal()
 		}
+		var err error
 		p.key, err = act.tokens.Key(r, p.id.Reveal())
 		return err
 	})

@@ -186,8 +186,8 @@ func (c *Call) diesWith(e *token.Entry, key, record string, orphanChildren bool)
 	return slices.Contains(t.Lineage(), e.RecordID), nil
 }
 
-// takeOTP reads the OTP of the attempt, for the one time it is used.
-func takeOTP(r store.Reader) (secret.Bytes, error) {
+// readOTP reads the OTP of the attempt, for the one time it is used.
+func readOTP(r store.Reader) (secret.Bytes, error) {
 	values, err := r.Get(otpKey)
 	if err != nil {
 		return secret.Bytes{}, err

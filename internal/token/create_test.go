@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -26,7 +27,7 @@ func TestRootProperties(t *testing.T) {
 	if !reflect.DeepEqual(e, want) {
 		t.Errorf("root token\n%+v, want\n%+v", e, want)
 	}
-	if len(e.Accessor) != 24 || strings.ContainsFunc(e.Accessor, func(c rune) bool { return !strings.ContainsRune(base62, c) }) {
+	if len(e.Accessor) != 24 || strings.ContainsFunc(e.Accessor, func(c rune) bool { return !strings.ContainsRune(secret.Base62, c) }) {
 		t.Errorf("accessor has %d characters, or odd ones", len(e.Accessor))
 	}
 	if e.Remaining(epoch.AddDate(100, 0, 0)) != 0 || len(e.Lineage()) != 1 {
@@ -347,7 +348,7 @@ func TestNewID(t *testing.T) {
 			count[c]++
 		}
 	}
-	for _, c := range []byte(base62) {
+	for _, c := range []byte(secret.Base62) {
 		if mean := 22 * n / 62; count[c] < mean-590 || count[c] > mean+590 {
 			t.Errorf("%c came %d times", c, count[c])
 		}

@@ -21,7 +21,6 @@ const (
 	MinID, MaxID = 16, 4096
 
 	idStart = "q."
-	base62  = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 	// Domain separation: an accessor shown as a token must lead nowhere.
 	idLabel       = "quorate/v1/token-id\x00"
@@ -37,27 +36,12 @@ var (
 
 // NewID returns a new token ID: "q." and 22 base62 characters, 131 random bits.
 func NewID() secret.Bytes {
-	return secret.Own(fill(append(make([]byte, 0, IDLength), idStart...)))
+	return secret.Own(secret.AppendBase62(append(make([]byte, 0, IDLength), idStart...), rand.Reader, IDLength-len(idStart)))
 }
 
-func newAccessor() string { return string(fill(make([]byte, 0, IDLength))) }
+func newAccessor() string { return string(secret.AppendBase62(nil, rand.Reader, IDLength)) }
 
 func newRecordID() string { return rand.Text() }
-
-// fill appends uniform base62 characters up to b's capacity. Bytes over the largest multiple of 62 are thrown away.
-func fill(b []byte) []byte {
-	var random [2 * IDLength]byte
-	defer clear(random[:])
-	for len(b) < cap(b) {
-		rand.Read(random[:])
-		for _, x := range random {
-			if x < 256/62*62 && len(b) < cap(b) {
-				b = append(b, base62[x%62])
-			}
-		}
-	}
-	return b
-}
 
 // CheckID refuses an ID that somebody else chose and that is too easy to guess, or can't be carried in a header:
 // under 16 characters, over 4096 bytes, with white space or with anything that doesn't print. Errors are faults of
