@@ -165,7 +165,7 @@ func generate(t *testing.T, s *harness.Server, l library) {
 	if _, err := l.Update(s.Hex(0), "not the nonce"); l.Refused(err) != http.StatusBadRequest {
 		t.Errorf("a wrong nonce: %v", err)
 	}
-	if _, err := l.Update("00"+s.Hex(0)[2:], nonce); l.Refused(err) != http.StatusBadRequest {
+	if _, err := l.Update(damaged(s.Hex(0)), nonce); l.Refused(err) != http.StatusBadRequest {
 		t.Errorf("a damaged share: %v", err)
 	}
 	for i, share := range []string{s.Hex(4), s.Base64(1), s.Hex(2)} {
@@ -177,6 +177,14 @@ func generate(t *testing.T, s *harness.Server, l library) {
 	if policies, err := l.Policies(); err != nil || len(policies) != 1 || policies[0] != "root" {
 		t.Errorf("policies of the new token: %v, %v", policies, err)
 	}
+}
+
+// damaged is a share with its first digit wrong, whatever that was.
+func damaged(share string) string {
+	if share[0] == '0' {
+		return "1" + share[1:]
+	}
+	return "0" + share[1:]
 }
 
 // decode does what the clients' command lines do.
