@@ -170,7 +170,8 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		return n, err
 	}
 	err = n.Encode(token)
-	if text, ok := token.(string); ok && n.Tag != "!!str" { // "<<" would become the merge key
+	// "<<" would become the merge key, and the module loses text that is nothing but line breaks.
+	if text, ok := token.(string); ok && (n.Tag != "!!str" || strings.TrimSpace(text) != text) {
 		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
 	}
 	return n, err

@@ -154,7 +154,7 @@ warnings: null
 
 // Whatever JSON becomes YAML reads back as the same.
 func FuzzYAML(f *testing.F) {
-	for _, s := range []string{`{"a":[1,"2",{"b":null}]}`, `"~"`, `[[],{}]`, `"true"`, `"1e3"`, `{"a: b":"- c"}`, `"\u0085 \ttab"`, `"=": 1`, `{"<<":{"a":1}}`, `"0x1f"`, `"2001-01-01"`} {
+	for _, s := range []string{`{"a":[1,"2",{"b":null}]}`, `"~"`, `[[],{}]`, `"true"`, `"1e3"`, `{"a: b":"- c"}`, `"\u0085 \ttab"`, `"=": 1`, `{"<<":{"a":1}}`, `"0x1f"`, `"2001-01-01"`, `"\n"`, `{"\n":" \n\n"}`, `"a\n"`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
