@@ -42,13 +42,13 @@ type Caller struct {
 var (
 	// ErrMayNotStart answers a start without any authority.
 	ErrMayNotStart = fault.NeedsLocal("starting needs authority: use a token whose policy allows it, " +
-		"give a key share in the field 'key', or use a local connection")
+		"give a key share in the field 'key' or a signature made with one, or use a local connection")
 	errMayNotCancelToken = fault.New(fault.Denied, "this attempt was started with a token: cancel it with that token, "+
-		"with one whose policy allows it, or with a key share in the field 'key'")
+		"with one whose policy allows it, or with a key share in the field 'key' or a signature made with one")
 	errMayNotCancelHolder = fault.New(fault.Denied, "this attempt was started by a key holder: cancel it with a token whose policy allows it, "+
-		"or with a key share in the field 'key'")
+		"or with a key share in the field 'key' or a signature made with one")
 	errMayNotCancelLocal = fault.NeedsLocal("cancelling needs authority: use a token whose policy allows it, " +
-		"give a key share in the field 'key', or use a local connection")
+		"give a key share in the field 'key' or a signature made with one, or use a local connection")
 )
 
 // allowed reports whether the caller's token has policy on its side.

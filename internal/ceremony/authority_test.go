@@ -166,9 +166,12 @@ func cancelOutcome(t *testing.T, a *Attempt, c Caller) string {
 }
 
 func TestDenialsSayHowToGetAuthority(t *testing.T) {
+	if start := (Caller{}).MayStart(); start == nil || !strings.Contains(start.Error(), "a signature made with one") {
+		t.Errorf("%v; it doesn't name the signature", start)
+	}
 	for _, by := range []Initiator{byLocal, byAnyone, byT, byHolder4} {
 		err := started(by).Cancel(Caller{}, epoch)
-		for _, way := range []string{"key share in the field 'key'", "whose policy allows it"} {
+		for _, way := range []string{"key share in the field 'key'", "a signature made with one", "whose policy allows it"} {
 			if err == nil || !strings.Contains(err.Error(), way) {
 				t.Errorf("%s: %v; it doesn't say: %s", by.By, err, way)
 			}

@@ -16,12 +16,6 @@ import (
 	"github.com/quorate/quorate/internal/holder"
 )
 
-// Kind says what a quorum is asked for.
-type Kind string
-
-// RootToken asks for a new root token.
-const RootToken Kind = "root-token"
-
 // What Approve and Cancel answer. None of them changes the attempt, except that ErrObjection has been recorded.
 var (
 	ErrEnded     = fault.New(fault.Invalid, "no root generation in progress")
@@ -33,47 +27,6 @@ var (
 // errDamaged means that the stored attempt contradicts itself; nothing a client sends can cause it.
 var errDamaged = errors.New("the stored attempt doesn't match its digest or its approvals: cancel it and start another")
 
-// Limits are how long an attempt may wait. A zero field stands for its default.
-type Limits struct {
-	Unapproved time.Duration `json:"unapproved"` // from the start, while nobody has approved
-	Idle       time.Duration `json:"idle"`       // from the latest approval
-	Total      time.Duration `json:"total"`      // from the start
-}
-
-// DefaultLimits are 5 minutes, 1 hour and 24 hours.
-func DefaultLimits() Limits {
-	return Limits{Unapproved: 5 * time.Minute, Idle: time.Hour, Total: 24 * time.Hour}
-}
-
-func (l Limits) orDefault() Limits {
-	d := DefaultLimits()
-	if l.Unapproved > 0 {
-		d.Unapproved = l.Unapproved
-	}
-	if l.Idle > 0 {
-		d.Idle = l.Idle
-	}
-	if l.Total > 0 {
-		d.Total = l.Total
-	}
-	return d
-}
-
-// Params is what a start decides.
-type Params struct {
-	Nonce      string
-	Kind       Kind
-	ClusterID  string
-	Generation uint64 // number of the generation whose holders approve
-	Threshold  int
-	Holders    int
-	Recipient  string // names to whom the result goes, without a guessable secret
-	Reason     string
-	Initiator  Initiator
-	Limits     Limits
-	Now        time.Time
-}
-
 // Outcome is how an attempt ended; empty while it hasn't.
 type Outcome string
 
@@ -84,22 +37,23 @@ const (
 
 // Attempt is one run of a ceremony. Its fields are exported for storing and showing it; only the methods change it.
 type Attempt struct {
-	Nonce      string     `json:"nonce"`
-	Kind       Kind       `json:"kind"`
-	ClusterID  string     `json:"cluster_id"`
-	Generation uint64     `json:"generation"`
-	Threshold  int        `json:"threshold"`
-	Holders    int        `json:"holders"`
-	Recipient  string     `json:"recipient"`
-	Reason     string     `json:"reason,omitempty"`
-	Initiator  Initiator  `json:"initiator"`
-	Limits     Limits     `json:"limits"`
-	Started    time.Time  `json:"started"` // UTC, whole milliseconds
-	Expires    time.Time  `json:"expires"` // Started and Limits.Total
-	Digest     Digest     `json:"digest"`  // of all the above but Holders and the other limits
-	Approvals  []Approval `json:"approvals"`
-	Objections []int      `json:"objections,omitempty"` // slots, in the order in which they objected
-	Outcome    Outcome    `json:"outcome,omitempty"`
+	Nonce      string      `json:"nonce"`
+	Kind       Kind        `json:"kind"`
+	ClusterID  string      `json:"cluster_id"`
+	Generation uint64      `json:"generation"`
+	Threshold  int         `json:"threshold"`
+	Holders    int         `json:"holders"`
+	Parameters []Parameter `json:"parameters,omitempty"` // sorted by name, names unique
+	Recipient  string      `json:"recipient"`
+	Reason     string      `json:"reason,omitempty"`
+	Initiator  Initiator   `json:"initiator"`
+	Limits     Limits      `json:"limits"`
+	Started    time.Time   `json:"started"` // UTC, whole milliseconds
+	Expires    time.Time   `json:"expires"` // Started and Limits.Total
+	Digest     Digest      `json:"digest"`  // of all the above
+	Approvals  []Approval  `json:"approvals"`
+	Objections []int       `json:"objections,omitempty"` // slots, in the order in which they objected
+	Outcome    Outcome     `json:"outcome,omitempty"`
 }
 
 // Approval is one holder's verified consent.
@@ -108,11 +62,14 @@ type Approval struct {
 	Mode      holder.Mode `json:"mode"`
 	Signature []byte      `json:"signature"`
 	At        time.Time   `json:"at"` // when it was counted; Approve sets it
+	// Client is a pseudonym of where it came from, or empty. It is neither signed nor in any digest.
+	Client string `json:"client,omitempty"`
 }
 
-// New starts an attempt. Starting is never an approval.
+// New starts an attempt. Starting is never an approval. It panics on two parameters of one name, which would let
+// people see one and the server do the other: whoever makes parameters makes each once.
 func New(p Params) *Attempt {
-	limits := p.Limits.orDefault()
+	limits := p.limits()
 	started := p.Now.UTC().Truncate(time.Millisecond)
 	a := &Attempt{
 		Nonce:      p.Nonce,
@@ -121,6 +78,7 @@ func New(p Params) *Attempt {
 		Generation: p.Generation,
 		Threshold:  p.Threshold,
 		Holders:    p.Holders,
+		Parameters: sorted(p.Parameters),
 		Recipient:  p.Recipient,
 		Reason:     p.Reason,
 		Initiator:  p.Initiator,
@@ -128,24 +86,38 @@ func New(p Params) *Attempt {
 		Started:    started,
 		Expires:    started.Add(limits.Total),
 	}
-	a.Digest = a.digest()
+	if p.Kind == Drill {
+		a.Threshold = p.Holders
+	}
+	for i := 1; i < len(a.Parameters); i++ {
+		if a.Parameters[i].Name == a.Parameters[i-1].Name {
+			panic("ceremony: two parameters of an attempt have one name")
+		}
+	}
+	a.Digest = a.ComputeDigest()
 	return a
 }
 
 // Ended reports whether the attempt is over at now: complete, cancelled, or past one of its deadlines. At the
 // instant of a deadline it is over.
 func (a *Attempt) Ended(now time.Time) bool {
-	if a.Outcome != "" || !now.Before(a.Expires) {
+	if a.Outcome != "" || !now.Before(a.Deadline()) {
 		return true
 	}
 	// A start that far in the future was made by a clock that has been put right since.
-	if now.Before(a.Started.Add(-a.Limits.Total)) {
-		return true
-	}
+	return now.Before(a.Started.Add(-a.Limits.Total))
+}
+
+// Deadline is when the attempt is over if nothing happens until then.
+func (a *Attempt) Deadline() time.Time {
+	t := a.latest().Add(a.Limits.Idle)
 	if len(a.Approvals) == 0 {
-		return !now.Before(a.Started.Add(a.Limits.Unapproved))
+		t = a.Started.Add(a.Limits.Unapproved)
 	}
-	return !now.Before(a.latest().Add(a.Limits.Idle))
+	if t.Before(a.Expires) {
+		return t
+	}
+	return a.Expires
 }
 
 // latest is the time of the latest approval; a clock that stepped back before it must not make the attempt look idle.
@@ -162,18 +134,6 @@ func (a *Attempt) latest() time.Time {
 // Progress is how many holders have approved.
 func (a *Attempt) Progress() int { return len(a.Approvals) }
 
-// Statement is what the holder of slot signs to approve.
-func (a *Attempt) Statement(slot int, mode holder.Mode) holder.Statement {
-	return holder.Statement{
-		Action:     holder.ActionApprove,
-		ClusterID:  a.ClusterID,
-		Generation: a.Generation,
-		Slot:       slot,
-		Mode:       mode,
-		Digest:     a.Digest,
-	}
-}
-
 // Approve verifies one approval and counts it. verifier finds a slot's verifier in the attempt's generation. The
 // attempt is complete when the threshold is reached and every approval has been verified once more.
 //
@@ -184,7 +144,7 @@ func (a *Attempt) Approve(ap Approval, verifier func(slot int) (holder.Verifier,
 	switch {
 	case a.Ended(now):
 		return false, ErrEnded
-	case a.Digest != a.digest():
+	case a.Digest != a.ComputeDigest():
 		return false, errDamaged
 	case !a.valid(ap, verifier):
 		return false, ErrNotValid

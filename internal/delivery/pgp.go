@@ -63,18 +63,6 @@ func EncryptPGP(keyBase64, plaintext []byte, now time.Time) (message []byte, fin
 	return encryptTo(key, plaintext, now)
 }
 
-// encodePGP tries the moment first, then the moment when the key was accepted.
-func encodePGP(d Delivery, token []byte, now time.Time) (string, error) {
-	message, _, err := encryptTo(d.PGPKey, token, now)
-	if err != nil && !d.Accepted.IsZero() {
-		message, _, err = encryptTo(d.PGPKey, token, d.Accepted)
-	}
-	if err != nil {
-		return "", err
-	}
-	return base64.StdEncoding.EncodeToString(message), nil
-}
-
 // decodePGP returns the public packets of the first key in keyBase64.
 func decodePGP(keyBase64 []byte) ([]byte, error) {
 	if len(keyBase64) > maxPGPText {
@@ -113,6 +101,12 @@ func encryptTo(public, plaintext []byte, now time.Time) (message []byte, fingerp
 		return nil, "", encryptionFault(err)
 	}
 	return buf.Bytes(), hex.EncodeToString(entity.PrimaryKey.Fingerprint), nil
+}
+
+// fingerprint returns that of the primary key in what publicPart made, which begins with it.
+func fingerprint(public []byte) string {
+	tag, body, _, _ := nextPacket(public)
+	return hex.EncodeToString(parsePublic(tag, body).Fingerprint)
 }
 
 // encryptionFault tells the reasons apart that the owner of the key can do something about. The library's own text

@@ -1,5 +1,6 @@
 // Package holder knows what a key holder has and proves: the text of a share, the holder key that is derived from it,
-// the verifier that the server keeps, and the statements that are signed with it.
+// the verifier that the server keeps, and the statements that are signed with it. docs/signatures.md describes the
+// formats for whoever writes a client.
 //
 // It promises that a signature binds one action, cluster, generation, slot, mode and digest, and can never stand for
 // another; and that a share's text has one meaning. It does not know which shares belong to a generation: package
@@ -25,6 +26,9 @@ const (
 	keyLabel       = "quorate/holder-key/v1/" // and the generation, in decimal
 	statementLabel = "quorate/v1/"            // and the action
 )
+
+// SignatureSize is the length of a holder's signature in bytes.
+const SignatureSize = ed25519.SignatureSize
 
 // Verifier is the public half of a holder key, an Ed25519 public key. Its text is standard base64.
 type Verifier [ed25519.PublicKeySize]byte
@@ -124,7 +128,7 @@ func Derive(share secret.Bytes, clusterID string, generation uint64) *Key {
 // Verifier is the public half of k; it outlives Wipe.
 func (k *Key) Verifier() Verifier { return k.verifier }
 
-// Sign signs s; the signature has 64 bytes. A wiped key signs nothing that its verifier accepts.
+// Sign signs s; the signature has SignatureSize bytes. A wiped key signs nothing that its verifier accepts.
 func (k *Key) Sign(s Statement) []byte {
 	return ed25519.Sign(k.private.Reveal(), s.encode())
 }

@@ -73,7 +73,7 @@ func goldenKeys(t *testing.T) []goldenKey {
 
 // What is stored and signed today must be the same for ever: a change here locks every holder out.
 func TestGolden(t *testing.T) {
-	for i, g := range goldenKeys(t) {
+	for i, g := range append(goldenKeys(t), docVectors[goldenKey](t, "holder-key")...) {
 		key := Derive(secret.Copy(g.Share), g.ClusterID, g.Generation)
 		if key.Verifier() != g.Verifier {
 			t.Errorf("key %d: another verifier", i)

@@ -27,12 +27,17 @@ var (
 		"key is longer than maximum %d bytes: give one key share and nothing else", MaxShare)
 )
 
-// ParseShare decodes the text of one share: hex in either case, or, where that fails or isn't MinShare to MaxShare
-// bytes, standard base64 with padding. Nothing is trimmed. The text stays the caller's, who wipes it; the share is
-// the caller's to wipe as well. The errors are faults of kind Invalid.
+// ParseShare decodes the text of one share: the armoured form (what it says of cluster and generation is for the
+// holder's side to check); else hex in either case, or, where that fails or isn't MinShare to MaxShare bytes, standard
+// base64 with padding. Nothing is trimmed. The text stays the caller's, who wipes it; the share is the caller's to
+// wipe as well. The errors are faults of kind Invalid.
 func ParseShare(text []byte) (secret.Bytes, error) {
 	if len(text) == 0 {
 		return secret.Bytes{}, ErrNoShare
+	}
+	if IsArmoured(text) {
+		a, err := ParseArmour(text)
+		return a.Share, err
 	}
 	share := make([]byte, hex.DecodedLen(len(text)))
 	n, err := hex.Decode(share, text)

@@ -165,7 +165,7 @@ func TestShareFaultsAreForClients(t *testing.T) {
 	}
 }
 
-// FuzzParseShare: a share that parses is written in one of its two forms, down to the case of hex; and the rule of the
+// FuzzParseShare: a share that parses is written in one of its forms, armour apart in hex or base64, down to the case of hex; and the rule of the
 // wire contract, said in the standard library's words, gives the same answer.
 func FuzzParseShare(f *testing.F) {
 	for _, text := range []string{
@@ -180,6 +180,12 @@ func FuzzParseShare(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		before := slices.Clone(text)
 		share, err := ParseShare(text)
+		if IsArmoured(text) {
+			if a, armourErr := ParseArmour(text); !errors.Is(err, armourErr) || !a.Share.Equal(share) {
+				t.Fatalf("as armour: %v, else: %v", armourErr, err)
+			}
+			return // FuzzParseArmour looks at the rest
+		}
 		if !bytes.Equal(text, before) {
 			t.Fatal("the caller's text was changed")
 		}

@@ -95,7 +95,7 @@ func benchTokens(b *testing.B, st store.Store) (t *Tokens, ids [][]byte, parent 
 		if err != nil {
 			return err
 		}
-		e, err := t.CreateRoot(tx, key)
+		e, err := t.CreateRoot(tx, key, RootOptions{})
 		parent = e
 		for range 2 {
 			if err != nil {

@@ -256,3 +256,21 @@ func (t *Tokens) Accessors(r store.Reader, after string, limit int) ([]string, e
 	}
 	return list, nil
 }
+
+// Roots returns the live tokens that have the policy root, whoever made them, in an order that is stable and means
+// nothing.
+func (t *Tokens) Roots(r store.Reader) (list []*Entry, err error) {
+	for entry, err := range r.Scan(rootPrefix, "") {
+		if err != nil {
+			return nil, err
+		}
+		e, err := t.ByKey(r, string(entry.Value))
+		if err != nil {
+			return nil, err
+		}
+		if e != nil && e.isRoot() && rootPrefix+e.RecordID == entry.Key { // not a later token of this ID
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}

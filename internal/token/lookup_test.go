@@ -121,7 +121,7 @@ func TestKey(t *testing.T) {
 	}
 	before := key(r, r.Tokens)
 	r.update(func(tx store.Tx) error {
-		_, err := r.CreateRoot(tx, before)
+		_, err := r.CreateRoot(tx, before, RootOptions{})
 		return err
 	})
 	if e := r.auth(r.Tokens, id); e == nil || e.Key != before || key(r, r.another()) != before {
@@ -147,7 +147,7 @@ func TestSeedAgain(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if _, err := tokens.CreateRoot(tx, key); err != nil {
+			if _, err := tokens.CreateRoot(tx, key, RootOptions{}); err != nil {
 				return err
 			}
 			return want

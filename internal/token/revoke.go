@@ -72,11 +72,14 @@ func (s *snapshot) bury(tx store.Tx, e *Entry, g grave) error {
 	return s.remove(tx, e)
 }
 
-// remove deletes a token's record, its accessor and its link from its parent.
+// remove deletes a token's record, its accessor, its link from its parent and its place among the root tokens.
 func (s *snapshot) remove(tx store.Tx, e *Entry) error {
 	keys := []string{idPrefix + e.Key, accessorPrefix + s.accessorMAC(e.Accessor)}
 	if len(e.Ancestors) > 0 {
 		keys = append(keys, childKey(e.Ancestors[0].RecordID, e.RecordID))
+	}
+	if e.isRoot() {
+		keys = append(keys, rootPrefix+e.RecordID)
 	}
 	for _, key := range keys {
 		if err := tx.Delete(key); err != nil {

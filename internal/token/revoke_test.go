@@ -34,7 +34,7 @@ func TestRevokeTree(t *testing.T) {
 	r.update(func(tx store.Tx) error {
 		w := &writes{Tx: tx}
 		err := r.RevokeTree(w, top.Entry)
-		if w.n > 5 {
+		if w.n > 6 {
 			t.Errorf("revoking a tree of %d took %d writes", len(tree), w.n)
 		}
 		return err
@@ -163,7 +163,7 @@ func TestSameID(t *testing.T) {
 					}
 				}
 				var err error
-				if fresh, err = r.CreateRoot(tx, old.Key); err != nil {
+				if fresh, err = r.CreateRoot(tx, old.Key, RootOptions{}); err != nil {
 					return err
 				}
 				for _, m := range []made{child, grandchild} {
@@ -220,10 +220,10 @@ func TestSameIDAgainAndAgain(t *testing.T) {
 	for range 5 {
 		var e *Entry
 		r.update(func(tx store.Tx) (err error) {
-			if _, err = r.CreateRoot(tx, key); err != nil {
+			if _, err = r.CreateRoot(tx, key, RootOptions{}); err != nil {
 				return err
 			}
-			e, err = r.CreateRoot(tx, key)
+			e, err = r.CreateRoot(tx, key, RootOptions{})
 			return err
 		})
 		for _, m := range children {
@@ -327,7 +327,7 @@ func TestStaleEntry(t *testing.T) {
 	r := newRig(t)
 	old := r.must(r.root, Spec{ID: []byte("two-lives-of-one-name"), TTL: time.Hour, NumUses: 2})
 	r.update(func(tx store.Tx) error {
-		_, err := r.CreateRoot(tx, old.Key)
+		_, err := r.CreateRoot(tx, old.Key, RootOptions{})
 		return err
 	})
 	r.revoke(old.Entry)

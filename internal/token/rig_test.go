@@ -36,7 +36,7 @@ func newRigOn(t *testing.T, st store.Store) *rig {
 	r.update(func(tx store.Tx) error {
 		key, err := r.Key(tx, []byte("the-first-root-token"))
 		if err == nil {
-			r.root, err = r.CreateRoot(tx, key)
+			r.root, err = r.CreateRoot(tx, key, RootOptions{})
 		}
 		return err
 	})
@@ -184,6 +184,12 @@ func (r *rig) checkSwept() {
 	for rid, e := range byRID {
 		want[idPrefix+e.Key] = true
 		want[accessorPrefix+s.accessorMAC(e.Accessor)] = true
+		if slices.Contains(e.Policies, "root") {
+			want[rootPrefix+rid] = true
+			if all[rootPrefix+rid] != e.Key {
+				r.t.Errorf("a root token is not in the index")
+			}
+		}
 		if e.expired(r.clock) {
 			r.t.Errorf("an expired token is left")
 		}

@@ -13,6 +13,7 @@
 //	token/id/<key>                 Entry
 //	token/accessor/<hmac>          accessorRecord
 //	token/child/<parent rid>/<rid> key of the child
+//	token/root/<rid>               key of a token with the policy root, so that these few are found among many
 //	token/tombstone/<rid>          grave: the token is dead, and so is, or isn't, what is below it
 //
 // A token without children needs no grave: its record is read by each of its requests, and is gone. Graves are
@@ -23,10 +24,12 @@ package token
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -80,6 +83,7 @@ type Entry struct {
 	Policies    []string          `json:"policies"`
 	Path        string            `json:"path"` // where it was made: "auth/token/create"
 	DisplayName string            `json:"display_name"`
+	Ceremony    string            `json:"ceremony,omitempty"` // as in RootOptions
 	Meta        map[string]string `json:"meta,omitempty"`
 
 	Created        time.Time     `json:"created"`
@@ -120,6 +124,9 @@ func (e *Entry) Remaining(now time.Time) time.Duration {
 	return max(0, e.Expires.Sub(now))
 }
 
+// isRoot reports whether the token may do everything. A token's policies never change.
+func (e *Entry) isRoot() bool { return slices.Contains(e.Policies, policy.Root) }
+
 // expired reports whether the token's own lifetime is over.
 func (e *Entry) expired(now time.Time) bool {
 	return life{e.RecordID, e.NeverExpires, e.Expires}.expired(now)
@@ -150,6 +157,7 @@ const (
 	idPrefix       = "token/id/"
 	accessorPrefix = "token/accessor/"
 	childPrefix    = "token/child/"
+	rootPrefix     = "token/root/"
 	gravePrefix    = "token/tombstone/"
 )
 
@@ -193,15 +201,26 @@ func (s *snapshot) insert(tx store.Tx, e *Entry) error {
 	if err := putJSON(tx, accessorPrefix+s.accessorMAC(e.Accessor), accessorRecord{e.Key, e.Accessor}); err != nil {
 		return err
 	}
+	if e.isRoot() {
+		if err := tx.Put(rootPrefix+e.RecordID, []byte(e.Key)); err != nil {
+			return err
+		}
+	}
 	if e.Orphan {
 		return nil
 	}
 	return tx.Put(childKey(e.Ancestors[0].RecordID, e.RecordID), []byte(e.Key))
 }
 
-// CreateRoot writes a root token that never expires under key, which Key gave for its ID. Whatever
-// token had that ID is revoked with its tree first.
-func (t *Tokens) CreateRoot(tx store.Tx, key string) (*Entry, error) {
+// RootOptions is what a root token is made with. The zero value makes one that never expires and comes from nowhere.
+type RootOptions struct {
+	TTL      time.Duration // over 0: it dies then and can't be renewed
+	Ceremony string        // nonce of the ceremony that makes it; "init" for the first one
+}
+
+// CreateRoot writes a root token under key, which Key gave for its ID. Whatever token had that ID is revoked with its
+// tree first.
+func (t *Tokens) CreateRoot(tx store.Tx, key string, o RootOptions) (*Entry, error) {
 	s, values, err := t.get(tx, idPrefix+key)
 	if err != nil {
 		return nil, err
@@ -210,8 +229,11 @@ func (t *Tokens) CreateRoot(tx store.Tx, key string) (*Entry, error) {
 		return nil, err
 	}
 	e := t.fresh(key)
-	e.Policies, e.Path, e.DisplayName = []string{"root"}, "auth/token/root", "root"
-	e.NeverExpires = true
+	e.Policies, e.Path, e.DisplayName = []string{policy.Root}, "auth/token/root", "root"
+	e.Ceremony = o.Ceremony
+	if e.NeverExpires = o.TTL <= 0; !e.NeverExpires {
+		e.TTL, e.CreationTTL, e.Expires = o.TTL, o.TTL, e.Created.Add(o.TTL)
+	}
 	return e, s.insert(tx, e)
 }
 

@@ -1,11 +1,9 @@
 package token
 
 import (
-	"slices"
 	"time"
 
 	"github.com/quorate/quorate/internal/fault"
-	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -31,7 +29,7 @@ func (t *Tokens) bornWith(e *Entry, spec Spec, parent *Entry) (warnings []string
 		warnings = append(warnings, warnExplicit)
 	}
 	want := spec.TTL
-	if slices.Contains(e.Policies, policy.Root) && want == 0 && e.Period == 0 {
+	if e.isRoot() && want == 0 && e.Period == 0 {
 		if e.ExplicitMaxTTL == 0 {
 			if !parent.NeverExpires {
 				return nil, errRootForever
