@@ -23,7 +23,7 @@ var levels = map[string]int{
 	"internal/shamir": 0, "internal/secret": 0, "internal/fault": 0, "internal/store": 0, "internal/wholefile": 0,
 	"internal/store/storetest": 1, "internal/store/bolt": 1, "internal/store/inmem": 1,
 	"internal/holder": 1, "internal/delivery": 1, "internal/ceremony": 1, "internal/policy": 1,
-	"internal/barrier": 2, "internal/seal": 2,
+	"internal/barrier": 2, "internal/seal": 2, "internal/transcript": 2,
 	"internal/token":   3,
 	"internal/node":    4,
 	"internal/httpapi": 5,
