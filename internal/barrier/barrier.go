@@ -5,17 +5,16 @@
 // of the map: whoever can write to the store below can delete records, or put back older versions of the same
 // record, and nothing else. Values under keys that begin with plain/ pass through as they are, for what must be
 // readable while sealed. The barrier's own records (keyring, change stamp, write counts) are left out of scans. It does
-// not hide the keys of the map, how long values are, or when they change. It wipes the root key on Close, but the
+// not hide the keys of the map, how long values are, or when they change. It wipes the root keys on Close, but the
 // expanded data keys are left to the garbage collector.
 package barrier
 
 import (
+	"bytes"
 	"context"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +25,8 @@ import (
 
 // Keys of the map that the barrier gives a meaning to.
 const (
-	// KeyringKey holds the terms, sealed under the root key. It can't be written through a barrier.
+	// KeyringKey holds the terms, sealed under the root key. Through a barrier only what RotateIn and NextRoot.Install
+	// make can be written to it.
 	KeyringKey = "plain/keyring"
 	// StampKey holds 16 random bytes that change with everything that is cached in memory.
 	StampKey = "plain/stamp"
@@ -50,6 +50,9 @@ const (
 var (
 	// ErrWrongKey says that the root key given is not the one that the keyring was sealed under.
 	ErrWrongKey = errors.New("the root key does not open the keyring of this store")
+	// ErrRotated is the ErrWrongKey of a barrier that was open when another process replaced the root key: whoever
+	// gets it closes the barrier and unseals again.
+	ErrRotated = fmt.Errorf("the root key was rotated by another server: %w", ErrWrongKey)
 	// ErrDamaged says, of any record and for whatever reason, that it could not be authenticated.
 	ErrDamaged = errors.New("a stored record can't be authenticated: it was damaged or changed outside this server; restore the store from a backup")
 
@@ -60,12 +63,10 @@ var (
 // beside other Barriers over the same store, in this process or in others.
 type Barrier struct {
 	inner store.Store
-	arena *secret.Arena
-	root  secret.Bytes // in arena
-	wrap  cipher.AEAD  // seals the keyring
 
 	gate   store.Gate
-	adopt  sync.Mutex           // held while ring is replaced; never during I/O
+	adopt  sync.Mutex           // held while roots or ring are replaced; never during I/O
+	roots  []*root              // the newest last; kept until Close, because an older snapshot may still be read
 	ring   atomic.Pointer[ring] // immutable: what this process knows of the keyring
 	turn   chan struct{}        // capacity 1: held by whoever reserves usage
 	limits limits
@@ -78,7 +79,7 @@ func Create(tx store.Tx, rootKey secret.Bytes, now time.Time) (store.Tx, error) 
 	if err != nil {
 		return nil, err
 	}
-	record, err := appendTerm(wrap, nil, now)
+	record, err := extend(nil, wrap, nil, now)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func Create(tx store.Tx, rootKey secret.Bytes, now time.Time) (store.Tx, error) 
 	if err := BumpStamp(tx); err != nil {
 		return nil, err
 	}
-	first := newRing(nil, parsed, record, nil)
+	first := newRing(nil, parsed, record, nil, nil)
 	if err := putUsage(tx, first.active(), createBlock); err != nil {
 		return nil, err
 	}
@@ -107,20 +108,17 @@ func Open(ctx context.Context, st store.Store, rootKey secret.Bytes) (*Barrier, 
 }
 
 func open(ctx context.Context, st store.Store, rootKey secret.Bytes, l limits) (*Barrier, error) {
-	wrap, err := keyringAEAD(rootKey)
+	first, err := holdRoot(bytes.Clone(rootKey.Reveal()))
 	if err != nil {
 		return nil, err
 	}
-	b := &Barrier{inner: st, arena: secret.NewArena(KeySize), wrap: wrap, turn: make(chan struct{}, 1), limits: l}
-	b.root, err = b.arena.Hold(append([]byte(nil), rootKey.Reveal()...))
-	if err == nil {
-		err = st.View(ctx, func(r store.Reader) error {
-			_, err := b.reload(r)
-			return err
-		})
-	}
+	b := &Barrier{inner: st, roots: []*root{first}, turn: make(chan struct{}, 1), limits: l}
+	err = st.View(ctx, func(r store.Reader) error {
+		_, err := b.reload(r)
+		return err
+	})
 	if err != nil {
-		b.arena.Close()
+		first.arena.Close()
 		return nil, err
 	}
 	return b, nil
@@ -160,12 +158,17 @@ func (b *Barrier) Update(ctx context.Context, fn func(store.Tx) error) error {
 	}
 }
 
-// Close refuses new transactions, waits for those that run, and wipes the root key. The store below stays open.
+// Close refuses new transactions, waits for those that run, and wipes the root keys. The store below stays open.
 func (b *Barrier) Close() error {
-	if b.gate.Close() {
-		b.arena.Close()
-		b.ring.Store(nil)
+	if !b.gate.Close() {
+		return nil
 	}
+	b.adopt.Lock()
+	defer b.adopt.Unlock()
+	for _, r := range b.roots {
+		r.arena.Close()
+	}
+	b.ring.Store(nil)
 	return nil
 }
 
@@ -201,41 +204,9 @@ func (b *Barrier) Status(ctx context.Context) (Status, error) {
 	return s, err
 }
 
-// Rotate begins a new term. Records written from now on, by any node, are encrypted under it; older terms stay in
-// the keyring for the records that were written under them.
-func (b *Barrier) Rotate(ctx context.Context, now time.Time) error {
-	if err := b.gate.Enter(); err != nil {
-		return err
-	}
-	defer b.gate.Leave()
-	return b.inner.Update(ctx, func(raw store.Tx) error { return b.nextTerm(raw, now) })
-}
-
-// DeriveKey returns 32 bytes that only the root key and label determine. It panics after Close.
-func (b *Barrier) DeriveKey(label string) secret.Bytes {
-	if b.gate.Enter() != nil {
-		panic("barrier: DeriveKey after Close")
-	}
-	defer b.gate.Leave()
-	return Derive(b.root, label)
-}
-
-// Derive is DeriveKey for a root key that no barrier has been opened with yet.
-func Derive(rootKey secret.Bytes, label string) secret.Bytes {
-	return secret.Own(derive(rootKey, labelDerived+label))
-}
-
 // BumpStamp writes a new random change stamp, without reading the old one, so that concurrent bumps don't conflict.
 func BumpStamp(tx store.Tx) error {
 	stamp := make([]byte, stampSize)
 	rand.Read(stamp)
 	return tx.Put(StampKey, stamp)
-}
-
-func derive(rootKey secret.Bytes, info string) []byte {
-	key, err := hkdf.Key(sha256.New, rootKey.Reveal(), nil, info, KeySize)
-	if err != nil {
-		panic("barrier: " + err.Error()) // only for lengths, which are constants
-	}
-	return key
 }

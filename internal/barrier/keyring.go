@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +39,7 @@ type ring struct {
 	terms  []*term // terms[i] is number i+1; never empty
 	record []byte  // the keyring record that it was read from
 	stamp  []byte  // the change stamp of that snapshot
+	by     *root   // what opened record; nil inside Create
 }
 
 func (r *ring) active() *term { return r.terms[len(r.terms)-1] }
@@ -50,19 +53,22 @@ func (r *ring) find(number uint32) *term {
 }
 
 // newRing takes from old the terms that parsed has too, because they carry what is left of their reservations.
-func newRing(old *ring, parsed []*term, record, stamp []byte) *ring {
+func newRing(old *ring, parsed []*term, record, stamp []byte, by *root) *ring {
+	if old == nil {
+		old = &ring{}
+	} else if bytes.Equal(old.record, record) {
+		return &ring{terms: old.terms, record: old.record, stamp: bytes.Clone(stamp), by: old.by}
+	}
 	for i, t := range parsed {
-		if old == nil {
-			break
-		}
 		if known := old.find(t.number); known != nil && known.print == t.print {
 			parsed[i] = known
 		}
 	}
-	return &ring{terms: parsed, record: bytes.Clone(record), stamp: bytes.Clone(stamp)}
+	return &ring{terms: parsed, record: bytes.Clone(record), stamp: bytes.Clone(stamp), by: by}
 }
 
-// reload returns the keyring of r's snapshot, and remembers it for later transactions unless it is an older one.
+// reload returns the keyring of r's snapshot, and remembers it for later transactions unless it is an older one. The
+// snapshot must be one that is committed, without writes to the keyring of r's own.
 func (b *Barrier) reload(r store.Reader) (*ring, error) {
 	values, err := r.Get(KeyringKey, StampKey)
 	if err != nil {
@@ -72,50 +78,41 @@ func (b *Barrier) reload(r store.Reader) (*ring, error) {
 	b.adopt.Lock()
 	defer b.adopt.Unlock()
 	known := b.ring.Load()
-	var next *ring
-	if known != nil && bytes.Equal(known.record, record) {
-		next = &ring{terms: known.terms, record: known.record, stamp: bytes.Clone(stamp)}
-	} else {
-		parsed, err := openKeyring(b.wrap, record)
-		if err != nil {
-			return nil, err
-		}
-		next = newRing(known, parsed, record, stamp)
+	parsed, by, err := b.openKeyring(record)
+	if err != nil {
+		return nil, err
 	}
+	next := newRing(known, parsed, record, stamp, by)
 	if known == nil || len(next.terms) >= len(known.terms) {
 		b.ring.Store(next)
 	}
 	return next, nil
 }
 
-// nextTerm appends a term to the keyring that is in the store and changes the stamp, so that every node notices.
-func (b *Barrier) nextTerm(raw store.Tx, now time.Time) error {
-	values, err := raw.Get(KeyringKey)
-	if err != nil {
-		return err
+// openKeyring opens a record with whichever root key it was sealed under. b.adopt is held.
+func (b *Barrier) openKeyring(record []byte) ([]*term, *root, error) {
+	known := b.ring.Load()
+	if known != nil && bytes.Equal(known.record, record) {
+		return known.terms, known.by, nil
 	}
-	record, err := appendTerm(b.wrap, values[0], now)
-	if err != nil {
-		return err
+	for _, r := range slices.Backward(b.roots) {
+		terms, err := openKeyring(r.wrap, record)
+		if !errors.Is(err, ErrWrongKey) {
+			return terms, r, err
+		}
 	}
-	parsed, err := openKeyring(b.wrap, record)
-	if err != nil {
-		return err
+	if known != nil && len(record) > 0 && record[0] == keyringVersion {
+		return nil, nil, ErrRotated
 	}
-	if err := raw.Put(KeyringKey, record); err != nil {
-		return err
-	}
-	if err := putUsage(raw, parsed[len(parsed)-1], 0); err != nil {
-		return err
-	}
-	return BumpStamp(raw)
+	return nil, nil, ErrWrongKey
 }
 
-// appendTerm returns the keyring record with one more term; an absent record is the empty keyring.
-func appendTerm(wrap cipher.AEAD, record []byte, now time.Time) ([]byte, error) {
+// extend returns the keyring record with one more term, sealed by to; an absent record is the empty keyring. from
+// opens the record.
+func extend(from, to cipher.AEAD, record []byte, now time.Time) ([]byte, error) {
 	var plain []byte
 	if record != nil {
-		opened, err := unwrapKeyring(wrap, record)
+		opened, err := unwrapKeyring(from, record)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +125,7 @@ func appendTerm(wrap cipher.AEAD, record []byte, now time.Time) ([]byte, error) 
 	binary.BigEndian.PutUint32(added, uint32(len(next)/termSize))
 	binary.BigEndian.PutUint64(added[4:], uint64(now.UnixNano()))
 	rand.Read(added[12:])
-	return wrap.Seal([]byte{keyringVersion}, nil, next, keyringAAD()), nil
+	return to.Seal([]byte{keyringVersion}, nil, next, keyringAAD()), nil
 }
 
 // openKeyring returns the terms of a record, of which there is at least one. Terms that are not numbered 1, 2, 3 ...

@@ -48,6 +48,9 @@ type reader struct {
 	b    *Barrier // nil inside Create, where nothing but ring exists yet
 	ring *ring
 	aad  []byte // scratch
+	// extended says that this transaction has put a term into the keyring of its own: there is no other that isn't
+	// in ring, and what may yet be undone must not be remembered.
+	extended bool
 }
 
 // Get implements store.Reader.
@@ -116,7 +119,7 @@ func (r *reader) open(key string, record []byte) ([]byte, error) {
 
 // find looks in the keyring of this snapshot for a term that this process hasn't heard of.
 func (r *reader) find(number uint32) (*term, error) {
-	if t := r.ring.find(number); t != nil || r.b == nil {
+	if t := r.ring.find(number); t != nil || r.b == nil || r.extended {
 		return t, nil
 	}
 	if err := r.reload(); err != nil {
@@ -184,6 +187,8 @@ func (w *writer) refresh(stamp []byte) error {
 // Put implements store.Tx.
 func (w *writer) Put(key string, value []byte) error {
 	switch {
+	case key == KeyringKey:
+		return w.putKeyring(value)
 	case reserved(key):
 		return errReserved
 	case passesThrough(key):
@@ -196,6 +201,33 @@ func (w *writer) Put(key string, value []byte) error {
 	}
 	w.aad = appendAAD(w.aad[:0], key)
 	return w.tx.Put(key, sealRecord(w.term, value, w.aad))
+}
+
+// putKeyring stores the keyring of this snapshot with terms added, sealed by a root key of this barrier, and nothing
+// else. The transaction goes on under the term it has: nothing is reserved for the new one yet.
+func (w *writer) putKeyring(record []byte) error {
+	if w.b == nil {
+		return errReserved
+	}
+	if !w.fresh {
+		if _, err := w.Get(); err != nil {
+			return err
+		}
+	}
+	added, err := w.b.added(w.ring, record)
+	if err != nil {
+		return err
+	}
+	w.extended = true
+	if err := w.tx.Put(KeyringKey, record); err != nil {
+		return err
+	}
+	for _, t := range added {
+		if err := putUsage(w.tx, t, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // spend takes one encryption from what is reserved for the active term. Where nothing is left the transaction goes on

@@ -64,7 +64,8 @@ func (b *Barrier) reserve(ctx context.Context, t *term, need int64) error {
 			return err
 		}
 		if !known || used > b.limits.soft || used+grant > b.limits.soft {
-			return b.nextTerm(raw, time.Now())
+			w := &writer{reader: reader{raw: raw, b: b, ring: ring}, tx: raw, fresh: true}
+			return b.RotateIn(w, time.Now())
 		}
 		granted = active
 		return putUsage(raw, active, used+grant)

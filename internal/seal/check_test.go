@@ -211,6 +211,6 @@ func FuzzDecode(f *testing.F) {
 		if key != nil && rec.Generation().Holders == nil || rec.damaged != (err == ErrDamagedTable) {
 			t.Errorf("a record that is damaged: %v answers %v", rec.damaged, err)
 		}
-		unwrapAny(rec, map[int]secret.Bytes{1: share})
+		unwrapAny(rec.opening(), map[int]secret.Bytes{1: share})
 	})
 }

@@ -50,16 +50,16 @@ func TestDamagedTable(t *testing.T) {
 			putRaw(t, c, recordKey, damage(t, bytes.Clone(good)))
 			u := c.unsealer()
 			before := wantGiven(t, u, 0)
-			if p, opened, err := u.Submit(ctx, c.share(1), false); opened != nil || err != ErrDamagedTable || p != before {
+			if p, opened, err := u.Submit(ctx, c.share(1), false, yes, nil); opened != nil || err != ErrDamagedTable || p != before {
 				t.Fatalf("a share from afar: %+v, %v, %v", p, opened, err)
 			}
-			if _, err := u.Reset(ctx, c.share(1), false); err != ErrResetDenied {
+			if _, err := u.Reset(ctx, c.share(1), false, yes); err != ErrResetDenied {
 				t.Errorf("a reset from afar: %v", err)
 			}
 			var opened *Opened
 			for _, slot := range []int{2, 5, 4} {
 				// Where the threshold in the record is too small, tries before the last one fail aloud.
-				_, opened, _ = u.Submit(ctx, c.share(slot), true)
+				_, opened, _ = u.Submit(ctx, c.share(slot), true, yes, nil)
 			}
 			if opened == nil {
 				t.Fatal("three local shares of a threshold of three don't open")
@@ -83,14 +83,14 @@ func TestDamagedTableOfOneShare(t *testing.T) {
 	putRaw(t, c, recordKey, bytes.Replace(good, []byte("[["), []byte("[x"), 1))
 	u := c.unsealer()
 	for _, share := range [][]byte{nil, junk(16), junk(31), junk(34), make([]byte, 33)} {
-		_, opened, err := u.Submit(ctx, secret.Copy(share), true)
+		_, opened, err := u.Submit(ctx, secret.Copy(share), true, yes, nil)
 		wantFault(t, err, fault.Invalid, "wrong length or no slot")
 		if opened != nil {
 			t.Error("open")
 		}
 	}
 	wantGiven(t, u, 0)
-	_, opened, err := u.Submit(ctx, c.share(1), true)
+	_, opened, err := u.Submit(ctx, c.share(1), true, yes, nil)
 	if err != nil || opened == nil || !opened.Repaired {
 		t.Fatalf("the unseal key itself: %+v, %v", opened, err)
 	}
@@ -103,22 +103,22 @@ func TestWrongShareInDamagedTable(t *testing.T) {
 	putRaw(t, c, recordKey, bytes.Replace(raw(t, c, recordKey), []byte("[["), []byte("[x"), 1))
 	u := c.unsealer()
 	c.open(t, u, true, 1, 2)
-	p, opened, err := u.Submit(ctx, other.share(3), true)
+	p, opened, err := u.Submit(ctx, other.share(3), true, yes, nil)
 	wantFault(t, err, fault.Invalid, "reset")
 	if opened != nil || p.Given != 3 {
 		t.Errorf("a wrong share at the threshold: %+v, %v", p, opened)
 	}
-	p, _, err = u.Submit(ctx, c.share(3), true)
+	p, _, err = u.Submit(ctx, c.share(3), true, yes, nil)
 	wantFault(t, err, fault.Invalid, "another share for the same slot")
 	if p.Given != 3 {
 		t.Errorf("the right share in the place of the wrong one: %+v", p)
 	}
 	for _, slot := range []int{4, 5} {
-		if _, opened, err := u.Submit(ctx, c.share(slot), true); opened != nil || err == nil {
+		if _, opened, err := u.Submit(ctx, c.share(slot), true, yes, nil); opened != nil || err == nil {
 			t.Errorf("with a wrong share among them: %v, %v", opened, err)
 		}
 	}
-	if _, err := u.Reset(ctx, secret.Bytes{}, true); err != nil {
+	if _, err := u.Reset(ctx, secret.Bytes{}, true, yes); err != nil {
 		t.Fatal(err)
 	}
 	if opened, err := c.open(t, u, true, 1, 2, 3); err != nil || opened == nil || !opened.Repaired {
@@ -194,7 +194,7 @@ func TestForgedRecord(t *testing.T) {
 		}
 	}))
 	u := c.unsealer()
-	_, _, err := u.Submit(ctx, c.share(1), true)
+	_, _, err := u.Submit(ctx, c.share(1), true, yes, nil)
 	wantFault(t, err, fault.Invalid, "slot 1 is not valid")
 	c.shares = shares
 	if opened, err := c.open(t, u, true, 1, 2, 3); opened != nil || err != errWrongTogether {
@@ -242,7 +242,11 @@ func TestEveryByteOfTheRecord(t *testing.T) {
 	c := initCluster(t, newStore(), 3, 2)
 	good := raw(t, c, recordKey)
 	behind, remote := bytes.IndexByte(good, '\n'), 0
+	keys, end := bytes.Index(good, []byte(`"public_key":"`)), bytes.Index(good, []byte(`"}]}`))
 	for i := range good {
+		if keys < i && i < end-20 && i%16 != 0 {
+			continue // thousands of digits, all alike
+		}
 		bad := bytes.Clone(good)
 		bad[i] ^= 1 << (i % 8)
 		putRaw(t, c, recordKey, bad)
@@ -252,7 +256,7 @@ func TestEveryByteOfTheRecord(t *testing.T) {
 		u := c.unsealer()
 		var opened *Opened
 		for slot := 1; slot <= 3 && opened == nil; slot++ {
-			_, opened, _ = u.Submit(ctx, c.share(slot), true)
+			_, opened, _ = u.Submit(ctx, c.share(slot), true, yes, nil)
 		}
 		u.Close()
 		if opened == nil && i >= behind {
@@ -297,12 +301,12 @@ func TestNoShareInErrors(t *testing.T) {
 				c.shares[0], c.shares[0][:32], c.shares[0][1:], append(bytes.Clone(c.shares[0]), 9),
 				append(bytes.Clone(c.shares[0][:32]), 0), append(bytes.Clone(c.shares[0][:32]), 3), c.shares[1], c.shares[2],
 			} {
-				_, opened, err := u.Submit(ctx, secret.Copy(share), local)
+				_, opened, err := u.Submit(ctx, secret.Copy(share), local, yes, nil)
 				note(err)
 				if opened != nil {
 					opened.Barrier.Close()
 				}
-				_, err = u.Reset(ctx, secret.Copy(share[:31]), false)
+				_, err = u.Reset(ctx, secret.Copy(share[:31]), false, yes)
 				note(err)
 			}
 		}
@@ -312,7 +316,7 @@ func TestNoShareInErrors(t *testing.T) {
 	}
 	putRaw(t, c, recordKey, good)
 	given := map[int]secret.Bytes{1: c.share(1), 2: c.share(2)}
-	root, ok := unwrapAny(c.record(t), given)
+	root, _, ok := unwrapAny(c.record(t).opening(), given)
 	if !ok {
 		t.Fatal("the shares don't open the root key")
 	}

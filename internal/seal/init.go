@@ -2,13 +2,7 @@ package seal
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -17,17 +11,11 @@ import (
 
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/fault"
-	"github.com/quorate/quorate/internal/holder"
 	"github.com/quorate/quorate/internal/secret"
-	"github.com/quorate/quorate/internal/shamir"
 	"github.com/quorate/quorate/internal/store"
 )
 
-const (
-	labelWrapKey = "quorate/v1/root-key-wrapping"
-	labelWrapped = "quorate/v1/wrapped-root-key"
-	maxLabel     = 64 // bytes of a holder's label, or of the cluster's name
-)
+const maxName = 64 // bytes of the cluster's name
 
 var (
 	// ErrAlreadyInitialized refuses a second init.
@@ -36,7 +24,6 @@ var (
 		"Vault is already initialized, and has been unsealed since: replace is possible only before the first unseal")
 	errLeftovers = fault.New(fault.Unavailable,
 		"the store is not empty, but its record of key holders is missing: restore it from a backup, or choose an empty store")
-	errSelfCheck = errors.New("the shares just made do not give back the unseal key: nothing was stored; check this machine's memory and try again")
 )
 
 // InitParams says what cluster to make.
@@ -104,36 +91,15 @@ func (p *InitParams) Possible(ctx context.Context, st store.Store) error {
 	})
 }
 
-// checkNumbers holds the rules for the numbers of a generation.
-func checkNumbers(shares, threshold int) error {
-	switch {
-	case shares < 1:
-		return fault.New(fault.Invalid, "the number of key shares must be at least 1: set secret_shares")
-	case shares > MaxShares:
-		return fault.Newf(fault.Invalid, "the number of key shares can be at most %d", MaxShares)
-	case threshold < 1:
-		return fault.New(fault.Invalid, "the threshold must be at least 1: set secret_threshold")
-	case threshold > shares:
-		return fault.New(fault.Invalid, "the threshold can't be larger than the number of key shares")
-	case threshold == 1 && shares > 1:
-		return fault.New(fault.Invalid, "a threshold of 1 is possible only with 1 key share: otherwise each share alone would be the whole key")
+func (p *InitParams) check() error {
+	if len(p.ClusterName) > maxName {
+		return fault.Newf(fault.Invalid, "the cluster name can have at most %d bytes", maxName)
 	}
-	return nil
+	return p.generation().check()
 }
 
-func (p *InitParams) check() error {
-	if err := checkNumbers(p.Shares, p.Threshold); err != nil {
-		return err
-	}
-	if len(p.Labels) != 0 && len(p.Labels) != p.Shares {
-		return fault.New(fault.Invalid, "give one label for each key share, or none")
-	}
-	for _, label := range append([]string{p.ClusterName}, p.Labels...) {
-		if len(label) > maxLabel {
-			return fault.Newf(fault.Invalid, "labels and the cluster name can have at most %d bytes", maxLabel)
-		}
-	}
-	return nil
+func (p *InitParams) generation() GenerationParams {
+	return GenerationParams{Shares: p.Shares, Threshold: p.Threshold, Labels: p.Labels}
 }
 
 // made is everything random that init needs; it is made before the Update, which may run more than once.
@@ -148,26 +114,21 @@ func (p *InitParams) generate() (*made, error) {
 	if err != nil {
 		return nil, fmt.Errorf("random bytes for the cluster ID: %w", err)
 	}
-	keys := make([]byte, 2*barrier.KeySize)
-	root, unseal := keys[:barrier.KeySize:barrier.KeySize], keys[barrier.KeySize:]
-	if _, err := io.ReadFull(p.Rand, keys); err != nil {
-		clear(keys)
-		return nil, fmt.Errorf("random bytes for the keys: %w", err)
+	root := make([]byte, barrier.KeySize)
+	if _, err := io.ReadFull(p.Rand, root); err != nil {
+		clear(root)
+		return nil, fmt.Errorf("random bytes for the root key: %w", err)
 	}
-	defer clear(unseal)
-	m := &made{root: secret.Own(root), result: &InitResult{ClusterID: id.String()}}
-	m.result.Shares, err = splitKey(p.Rand, unseal, p.Shares, p.Threshold)
+	m := &made{root: secret.Own(root)}
+	g, err := makeGeneration(p.Rand, id.String(), 1, p.generation())
 	if err != nil {
 		m.root.Wipe()
 		return nil, err
 	}
-	gen, err := newGeneration(1, p.Threshold, m.result, p.Labels)
-	if err == nil {
-		gen.wrapped, err = wrapRoot(unseal, m.root)
-	}
-	if err != nil {
+	m.result = &InitResult{ClusterID: id.String(), Shares: g.Shares}
+	if err := g.made.wrap(m.root); err != nil {
 		m.root.Wipe()
-		m.result.Wipe()
+		g.Wipe()
 		return nil, err
 	}
 	name := p.ClusterName
@@ -176,53 +137,9 @@ func (p *InitParams) generate() (*made, error) {
 	}
 	m.record = &Record{
 		ClusterID: id.String(), ClusterName: name, Created: p.Now,
-		active: 1, next: 2, generations: []Generation{gen},
+		active: 1, next: 2, generations: []Generation{g.made},
 	}
 	return m, nil
-}
-
-// splitKey makes the shares and tries them before anything depends on them.
-func splitKey(random io.Reader, unseal []byte, n, threshold int) ([]secret.Bytes, error) {
-	if n == 1 {
-		return []secret.Bytes{secret.Copy(unseal)}, nil
-	}
-	parts, err := shamir.Split(random, unseal, n, threshold)
-	if err != nil {
-		return nil, err
-	}
-	shares := make([]secret.Bytes, n)
-	for i, part := range parts {
-		shares[i] = secret.Own(part)
-	}
-	back, err := shamir.Combine(parts[n-threshold:], threshold)
-	if err == nil && subtle.ConstantTimeCompare(back, unseal) != 1 {
-		err = errSelfCheck
-	}
-	clear(back)
-	if err != nil {
-		for _, s := range shares {
-			s.Wipe()
-		}
-		return nil, err
-	}
-	return shares, nil
-}
-
-func newGeneration(number uint64, threshold int, r *InitResult, labels []string) (Generation, error) {
-	g := Generation{Number: number, Threshold: threshold, Shares: len(r.Shares)}
-	for i, share := range r.Shares {
-		key := holder.Derive(share, r.ClusterID, number)
-		h := Holder{Slot: i + 1, Verifier: key.Verifier()}
-		key.Wipe()
-		if len(labels) > 0 {
-			h.Label = labels[i]
-		}
-		if slotOf(share) != h.Slot {
-			return g, errSelfCheck
-		}
-		g.Holders = append(g.Holders, h)
-	}
-	return g, nil
 }
 
 // makeRoom refuses a store that holds anything, or empties it for a replacement.
@@ -272,51 +189,11 @@ func (p *InitParams) write(raw store.Tx, m *made) error {
 	}
 	macKey := barrier.Derive(m.root, labelMAC)
 	defer macKey.Wipe()
-	stored, err := m.record.encode(macKey)
-	if err != nil {
-		return err
-	}
-	if err := tx.Put(recordKey, stored); err != nil {
-		return err
-	}
-	if err := tx.Put(copyKey, stored); err != nil {
+	if _, err := m.record.store(tx, macKey); err != nil {
 		return err
 	}
 	if p.Fill == nil {
 		return nil
 	}
 	return p.Fill(tx)
-}
-
-// wrapRoot seals the root key under the unseal key. It is bound to no number of the record: a damaged record must
-// not make the right shares useless.
-func wrapRoot(unseal []byte, root secret.Bytes) ([]byte, error) {
-	aead, err := wrapAEAD(unseal)
-	if err != nil {
-		return nil, err
-	}
-	return aead.Seal(nil, nil, root.Reveal(), []byte(labelWrapped)), nil
-}
-
-// unwrapRoot reports false for whatever reason the wrapped key doesn't open.
-func unwrapRoot(unseal, wrapped []byte) (root secret.Bytes, ok bool) {
-	aead, err := wrapAEAD(unseal)
-	if err != nil {
-		return root, false
-	}
-	b, err := aead.Open(nil, nil, wrapped, []byte(labelWrapped))
-	return secret.Own(b), err == nil && len(b) == barrier.KeySize
-}
-
-func wrapAEAD(unseal []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, unseal, nil, labelWrapKey, barrier.KeySize)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
 }

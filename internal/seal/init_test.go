@@ -45,11 +45,14 @@ func TestInitRefusesLabels(t *testing.T) {
 	for _, p := range []InitParams{
 		{Shares: 3, Threshold: 2, Labels: []string{"a", "b"}},
 		{Shares: 3, Threshold: 2, Labels: []string{"a", "b", "c", "d"}},
-		{Shares: 2, Threshold: 2, Labels: []string{"a", strings.Repeat("b", maxLabel+1)}},
-		{Shares: 2, Threshold: 2, ClusterName: strings.Repeat("n", maxLabel+1)},
+		{Shares: 2, Threshold: 2, Labels: []string{"a", strings.Repeat("b", 201)}},
+		{Shares: 2, Threshold: 2, Labels: []string{"a", "two\nlines"}},
+		{Shares: 2, Threshold: 2, Labels: []string{"a\u202eb", "b"}},
+		{Shares: 2, Threshold: 2, Labels: []string{"a", "\xff"}},
+		{Shares: 2, Threshold: 2, ClusterName: strings.Repeat("n", maxName+1)},
 	} {
 		_, err := Init(ctx, newStore(), p)
-		wantFault(t, err, fault.Invalid, "label")
+		wantFault(t, err, fault.Invalid, "")
 	}
 }
 
@@ -124,7 +127,7 @@ func TestNoKeyInTheStore(t *testing.T) {
 			given[i+1] = secret.Own(share)
 			secrets[fmt.Sprint("share ", i+1)] = share
 		}
-		root, ok := unwrapAny(c.record(t), given)
+		root, _, ok := unwrapAny(c.record(t).opening(), given)
 		if !ok {
 			t.Fatal("the shares don't open the root key")
 		}
@@ -164,7 +167,7 @@ func TestReplace(t *testing.T) {
 	c := initCluster(t, newStore(), 3, 2)
 	old := *c
 	u := c.unsealer()
-	u.Submit(ctx, c.share(1), true)
+	u.Submit(ctx, c.share(1), true, yes, nil)
 	wantGiven(t, u, 1)
 	c.init(t, InitParams{Shares: 5, Threshold: 3, Now: born, Replace: true, Fill: func(tx store.Tx) error {
 		values, err := tx.Get("domain/first")
@@ -177,7 +180,7 @@ func TestReplace(t *testing.T) {
 		t.Error("the replacement has the cluster ID of the replaced one")
 	}
 	wantGiven(t, u, 0) // what was given to the old cluster doesn't count
-	_, _, err := u.Submit(ctx, old.share(2), true)
+	_, _, err := u.Submit(ctx, old.share(2), true, yes, nil)
 	wantFault(t, err, fault.Invalid, "slot 2 is not valid")
 	c.mustOpen(t, u, 5, 1, 3)
 

@@ -11,11 +11,10 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
+	"slices"
 	"time"
 
-	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/holder"
 	"github.com/quorate/quorate/internal/secret"
@@ -59,20 +58,23 @@ type Record struct {
 	Created     time.Time
 
 	active      uint64
-	next        uint64 // number of the next generation; numbers are never used again
-	generations []Generation
-	sum         []byte // tells records apart
+	next        uint64       // number of the next generation; numbers are never used again
+	generations []Generation // by number
+	sum         []byte       // tells records apart
 	damaged     bool
 }
 
-// Generation is one split of one unseal key.
+// Generation is one split of one unseal key. The record holds the active one, which is in force, and at most one each
+// of: a pending one with a higher number, which is not in force yet; and of lower number a retiring one, which can
+// still unseal and do nothing else, and a former one, which is kept so that its shares can be told for what they are.
 type Generation struct {
 	Number    uint64
 	Threshold int
 	Shares    int
 	Holders   []Holder // Holders[i] has slot i+1
 
-	wrapped []byte // the root key, sealed under the unseal key
+	public  []byte // HPKE public key that belongs to the unseal key; a former generation has none
+	wrapped []byte // the root key, sealed to public; a former generation has none
 }
 
 // Holder is a key holder as the server knows them.
@@ -83,7 +85,7 @@ type Holder struct {
 }
 
 // A stored record is three lines of JSON: body, table, and trailer. The table is by far the longest; standing alone,
-// it can be damaged in any way without taking along the wrapped root key, which stands in the body.
+// it can be damaged in any way without taking along the wrapped root keys, which stand in the body.
 type (
 	body struct {
 		Version     int              `json:"version"`
@@ -98,7 +100,8 @@ type (
 		Number    uint64 `json:"number"`
 		Threshold int    `json:"threshold"`
 		Shares    int    `json:"shares"`
-		Wrapped   []byte `json:"wrapped_root_key"`
+		Public    []byte `json:"public_key,omitempty"`
+		Wrapped   []byte `json:"wrapped_root_key,omitempty"`
 	}
 	// table :: generation (in the order of the body) → its holders
 	table   [][]Holder
@@ -117,17 +120,50 @@ func Load(r store.Reader) (*Record, error) {
 	return decode(values[0])
 }
 
+// Next is the number that the next generation will have.
+func (r *Record) Next() uint64 { return r.next }
+
 // Generation returns the active generation; of a damaged record, the best guess.
 func (r *Record) Generation() *Generation {
-	for i := range r.generations {
-		if r.generations[i].Number == r.active {
-			return &r.generations[i]
-		}
+	if g := r.where(func(g *Generation) bool { return g.Number == r.active }); g != nil {
+		return g
 	}
 	if n := len(r.generations); n > 0 {
 		return &r.generations[n-1]
 	}
 	return &Generation{}
+}
+
+// Pending returns the generation that was prepared and is not in force; nil if there is none.
+func (r *Record) Pending() *Generation { return r.where(r.pending) }
+
+// Retiring returns the generation before the active one while it can still unseal; nil if none can.
+func (r *Record) Retiring() *Generation { return r.where(r.retiring) }
+
+// Former returns the latest generation that can do nothing any more; nil if there is none.
+func (r *Record) Former() *Generation { return r.where(r.former) }
+
+func (r *Record) pending(g *Generation) bool  { return g.Number > r.active }
+func (r *Record) retiring(g *Generation) bool { return g.Number < r.active && len(g.wrapped) > 0 }
+func (r *Record) former(g *Generation) bool   { return g.Number < r.active && len(g.wrapped) == 0 }
+
+// where returns the last generation that is as asked for; nil if none is.
+func (r *Record) where(is func(*Generation) bool) *Generation {
+	for i := len(r.generations) - 1; i >= 0; i-- {
+		if g := &r.generations[i]; is(g) {
+			return g
+		}
+	}
+	return nil
+}
+
+// opening returns the generations whose shares unseal.
+func (r *Record) opening() []*Generation {
+	out := []*Generation{r.Generation()}
+	if g := r.Retiring(); g != nil {
+		out = append(out, g)
+	}
+	return out
 }
 
 // Verifier returns the verifier of one slot.
@@ -138,48 +174,12 @@ func (g *Generation) Verifier(slot int) (holder.Verifier, bool) {
 	return g.Holders[slot-1].Verifier, true
 }
 
-// shareSize is 33 bytes, or 32 where the only share is the unseal key itself.
-func (g *Generation) shareSize() int {
-	if g.Shares == 1 {
-		return barrier.KeySize
+// Label returns the label of one slot, which may be empty.
+func (g *Generation) Label(slot int) string {
+	if slot < 1 || slot > len(g.Holders) {
+		return ""
 	}
-	return barrier.KeySize + 1
-}
-
-// Check decides, alone and at once, whether share belongs to the active generation, and returns its slot and its
-// holder key, which the caller wipes. The share stays the caller's. Faults name the slot, if it is one of the
-// generation, and never a byte of the share.
-func (r *Record) Check(share secret.Bytes) (slot int, key *holder.Key, err error) {
-	if r.damaged {
-		return 0, nil, ErrDamagedTable
-	}
-	gen := r.Generation()
-	if want := gen.shareSize(); share.Len() != want {
-		return 0, nil, fault.Newf(fault.Invalid,
-			"the key share has the wrong length: a share of this cluster has %d bytes, which are %d hex digits", want, 2*want)
-	}
-	slot = slotOf(share)
-	verifier, ok := gen.Verifier(slot)
-	if !ok {
-		return 0, nil, fault.Newf(fault.Invalid,
-			"the key share is not valid: it is for none of this cluster's %d slots; check it for typing errors, and that it is a share of this cluster", gen.Shares)
-	}
-	key = holder.Derive(share, r.ClusterID, gen.Number)
-	derived := key.Verifier()
-	if subtle.ConstantTimeCompare(derived[:], verifier[:]) != 1 {
-		key.Wipe()
-		return 0, nil, fault.Newf(fault.Invalid,
-			"the key share for slot %d is not valid: check it for typing errors, and that it is a current share of this cluster", slot)
-	}
-	return slot, key, nil
-}
-
-// slotOf is the last byte of a long share, and 1 for the share that is the unseal key.
-func slotOf(share secret.Bytes) int {
-	if b := share.Reveal(); len(b) == barrier.KeySize+1 {
-		return int(b[barrier.KeySize])
-	}
-	return 1
+	return g.Holders[slot-1].Label
 }
 
 // encode returns the record as it is stored, authenticated with macKey.
@@ -190,7 +190,7 @@ func (r *Record) encode(macKey secret.Bytes) ([]byte, error) {
 	}
 	var holders table
 	for _, g := range r.generations {
-		b.Generations = append(b.Generations, generationBody{g.Number, g.Threshold, g.Shares, g.wrapped})
+		b.Generations = append(b.Generations, generationBody{g.Number, g.Threshold, g.Shares, g.public, g.wrapped})
 		holders = append(holders, g.Holders)
 	}
 	signed, err := lines(b, holders)
@@ -203,15 +203,15 @@ func (r *Record) encode(macKey secret.Bytes) ([]byte, error) {
 }
 
 func lines(values ...any) ([]byte, error) {
-	var out []byte
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // which would make a label up to six times as long
 	for _, v := range values {
-		line, err := json.Marshal(v)
-		if err != nil {
+		if err := enc.Encode(v); err != nil {
 			return nil, err
 		}
-		out = append(append(out, line...), '\n')
 	}
-	return out, nil
+	return out.Bytes(), nil
 }
 
 // decode reads a stored record. Whatever is wrong with it short of an unreadable body makes it a damaged one.
@@ -232,7 +232,7 @@ func decode(stored []byte) (*Record, error) {
 		active: b.Active, next: b.Next, sum: recordSum(signed, end.MAC),
 	}
 	for i, g := range b.Generations {
-		gen := Generation{Number: g.Number, Threshold: g.Threshold, Shares: g.Shares, wrapped: g.Wrapped}
+		gen := Generation{Number: g.Number, Threshold: g.Threshold, Shares: g.Shares, public: g.Public, wrapped: g.Wrapped}
 		if i < len(holders) {
 			gen.Holders = holders[i]
 		}
@@ -260,8 +260,10 @@ func split(stored []byte) (signed []byte, end trailer) {
 func (r *Record) consistent() bool {
 	found := false
 	last := uint64(0)
-	for _, g := range r.generations {
-		if g.Number <= last || checkNumbers(g.Shares, g.Threshold) != nil || len(g.Holders) != g.Shares {
+	states := [3]int{} // how many are pending, retiring, former
+	for i := range r.generations {
+		g := &r.generations[i]
+		if g.Number <= last || CheckNumbers(g.Shares, g.Threshold) != nil || len(g.Holders) != g.Shares {
 			return false
 		}
 		for i, h := range g.Holders {
@@ -271,8 +273,13 @@ func (r *Record) consistent() bool {
 		}
 		last = g.Number
 		found = found || g.Number == r.active
+		for i, is := range []func(*Generation) bool{r.pending, r.retiring, r.former} {
+			if is(g) {
+				states[i]++
+			}
+		}
 	}
-	return found && r.next > last && r.ClusterID != ""
+	return found && slices.Max(states[:]) <= 1 && r.next > last && r.ClusterID != ""
 }
 
 func recordMAC(key secret.Bytes, signed []byte) []byte {

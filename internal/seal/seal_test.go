@@ -58,6 +58,9 @@ func (c *cluster) unsealer() *Unsealer {
 	return NewUnsealer(c.Store, func() time.Time { return c.now })
 }
 
+// yes accepts every share.
+func yes(Accepted) error { return nil }
+
 // share returns a copy of the share of a slot, since Submit wipes what it takes.
 func (c *cluster) share(slot int) secret.Bytes { return secret.Copy(c.shares[slot-1]) }
 
@@ -74,7 +77,7 @@ func (c *cluster) record(t testing.TB) *Record {
 func (c *cluster) open(t testing.TB, u *Unsealer, local bool, slots ...int) (*Opened, error) {
 	t.Helper()
 	for i, slot := range slots {
-		_, opened, err := u.Submit(ctx, c.share(slot), local)
+		_, opened, err := u.Submit(ctx, c.share(slot), local, yes, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -23,23 +23,23 @@ func TestUnsealProgress(t *testing.T) {
 	if p := wantGiven(t, u, 0); p.Threshold != 3 || p.Shares != 5 {
 		t.Errorf("before the first share: %+v", p)
 	}
-	first, opened, err := u.Submit(ctx, c.share(4), false)
+	first, opened, err := u.Submit(ctx, c.share(4), false, yes, nil)
 	if err != nil || opened != nil || first.Given != 1 || first.Nonce == "" {
 		t.Fatalf("first share: %+v, %v, %v", first, opened, err)
 	}
-	second, _, err := u.Submit(ctx, c.share(1), false)
-	if err != nil || second != (Progress{2, 3, 5, first.Nonce}) {
+	second, _, err := u.Submit(ctx, c.share(1), false, yes, nil)
+	if err != nil || second != (Progress{Given: 2, Threshold: 3, Shares: 5, Nonce: first.Nonce}) {
 		t.Errorf("second share: %+v, %v", second, err)
 	}
-	last, opened, err := u.Submit(ctx, c.share(2), false)
-	if err != nil || opened == nil || last != (Progress{0, 3, 5, ""}) {
+	last, opened, err := u.Submit(ctx, c.share(2), false, yes, nil)
+	if err != nil || opened == nil || last != (Progress{Threshold: 3, Shares: 5}) {
 		t.Fatalf("third share: %+v, %v, %v", last, opened, err)
 	}
 	defer opened.Barrier.Close()
 	if opened.Repaired {
 		t.Error("an undamaged record was repaired")
 	}
-	next, _, _ := u.Submit(ctx, c.share(1), false)
+	next, _, _ := u.Submit(ctx, c.share(1), false, yes, nil)
 	if next.Given != 1 || next.Nonce == first.Nonce {
 		t.Errorf("the next round is %+v, the one before had nonce %s", next, first.Nonce)
 	}
@@ -48,13 +48,13 @@ func TestUnsealProgress(t *testing.T) {
 func TestUnsealUninitialised(t *testing.T) {
 	u := NewUnsealer(newStore(), time.Now)
 	share := secret.Own(junk(33))
-	if _, _, err := u.Submit(ctx, share, true); err != ErrNotInitialized {
+	if _, _, err := u.Submit(ctx, share, true, yes, nil); err != ErrNotInitialized {
 		t.Errorf("Submit: %v", err)
 	}
 	if !bytes.Equal(share.Reveal(), make([]byte, 33)) {
 		t.Error("the share was not wiped")
 	}
-	if _, err := u.Reset(ctx, secret.Bytes{}, true); err != ErrNotInitialized {
+	if _, err := u.Reset(ctx, secret.Bytes{}, true, yes); err != ErrNotInitialized {
 		t.Errorf("Reset: %v", err)
 	}
 	if p, err := u.Progress(ctx); p != (Progress{}) || err != nil {
@@ -66,15 +66,15 @@ func TestUnsealUninitialised(t *testing.T) {
 func TestSameShareTwice(t *testing.T) {
 	c := initCluster(t, newStore(), 3, 3)
 	u := c.unsealer()
-	first, _, _ := u.Submit(ctx, c.share(2), false)
+	first, _, _ := u.Submit(ctx, c.share(2), false, yes, nil)
 	for range 3 {
-		if p, opened, err := u.Submit(ctx, c.share(2), false); err != nil || opened != nil || p != first {
+		if p, opened, err := u.Submit(ctx, c.share(2), false, yes, nil); err != nil || opened != nil || p != first {
 			t.Errorf("the same share again: %+v, %v, %v; before it %+v", p, opened, err, first)
 		}
 	}
 	forged := c.share(2)
 	forged.Reveal()[0] ^= 1
-	p, _, err := u.Submit(ctx, forged, false)
+	p, _, err := u.Submit(ctx, forged, false, yes, nil)
 	wantFault(t, err, fault.Invalid, "slot 2 is not valid")
 	if p != first {
 		t.Errorf("a share with the same x changed the progress to %+v", p)
@@ -86,7 +86,7 @@ func TestSameShareTwice(t *testing.T) {
 func TestStrangersCostNothing(t *testing.T) {
 	c, other := initCluster(t, newStore(), 5, 3), initCluster(t, newStore(), 5, 3)
 	u := c.unsealer()
-	before, _, _ := u.Submit(ctx, c.share(1), false)
+	before, _, _ := u.Submit(ctx, c.share(1), false, yes, nil)
 	attack := func() {
 		t.Helper()
 		bad := [][]byte{nil, {}, junk(15), junk(16), junk(32), junk(33), junk(34), junk(1 << 20), make([]byte, 33), other.shares[1]}
@@ -95,7 +95,7 @@ func TestStrangersCostNothing(t *testing.T) {
 		}
 		for _, b := range bad {
 			share := secret.Copy(b)
-			p, opened, err := u.Submit(ctx, share, len(b)%2 == 0)
+			p, opened, err := u.Submit(ctx, share, len(b)%2 == 0, yes, nil)
 			if opened != nil || p != before {
 				t.Fatalf("junk of %d bytes led to %+v, %v", len(b), p, opened)
 			}
@@ -106,7 +106,7 @@ func TestStrangersCostNothing(t *testing.T) {
 			if !bytes.Equal(share.Reveal(), make([]byte, len(b))) {
 				t.Fatal("a refused share was not wiped")
 			}
-			if _, err := u.Reset(ctx, secret.Copy(b), false); err != ErrResetDenied {
+			if _, err := u.Reset(ctx, secret.Copy(b), false, yes); err != ErrResetDenied {
 				t.Fatalf("a reset with junk of %d bytes: %v", len(b), err)
 			}
 		}
@@ -115,7 +115,7 @@ func TestStrangersCostNothing(t *testing.T) {
 		}
 	}
 	attack()
-	before, _, _ = u.Submit(ctx, c.share(5), false)
+	before, _, _ = u.Submit(ctx, c.share(5), false, yes, nil)
 	attack()
 	c.mustOpen(t, u, 2)
 }
@@ -123,14 +123,14 @@ func TestStrangersCostNothing(t *testing.T) {
 func TestReset(t *testing.T) {
 	c := initCluster(t, newStore(), 5, 3)
 	for name, reset := range map[string]func(*Unsealer) (Progress, error){
-		"local":                    func(u *Unsealer) (Progress, error) { return u.Reset(ctx, secret.Bytes{}, true) },
-		"local with junk":          func(u *Unsealer) (Progress, error) { return u.Reset(ctx, secret.Own(junk(33)), true) },
-		"a holder who gave theirs": func(u *Unsealer) (Progress, error) { return u.Reset(ctx, c.share(1), false) },
-		"another holder":           func(u *Unsealer) (Progress, error) { return u.Reset(ctx, c.share(5), false) },
+		"local":              func(u *Unsealer) (Progress, error) { return u.Reset(ctx, secret.Bytes{}, true, yes) },
+		"local with junk":    func(u *Unsealer) (Progress, error) { return u.Reset(ctx, secret.Own(junk(33)), true, yes) },
+		"local with a share": func(u *Unsealer) (Progress, error) { return u.Reset(ctx, c.share(5), true, yes) },
+		"a holder":           func(u *Unsealer) (Progress, error) { return u.Reset(ctx, c.share(4), false, yes) },
 	} {
 		u := c.unsealer()
 		c.open(t, u, false, 1, 2)
-		if p, err := reset(u); err != nil || p != (Progress{0, 3, 5, ""}) {
+		if p, err := reset(u); err != nil || p != (Progress{Threshold: 3, Shares: 5}) {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 		wantGiven(t, u, 0)
@@ -138,12 +138,20 @@ func TestReset(t *testing.T) {
 	}
 	u := c.unsealer()
 	c.open(t, u, false, 1, 2)
-	_, err := u.Reset(ctx, secret.Bytes{}, false)
+	_, err := u.Reset(ctx, secret.Bytes{}, false, yes)
 	wantFault(t, err, fault.Denied, "valid key share")
 	share := c.share(3)
-	u.Reset(ctx, share, false)
+	u.Reset(ctx, share, false, yes)
 	if !bytes.Equal(share.Reveal(), make([]byte, 33)) {
 		t.Error("the share of a reset was not wiped")
+	}
+}
+
+// no is for what nobody is to hear of.
+func no(t *testing.T) func(Accepted) error {
+	return func(a Accepted) error {
+		t.Errorf("accepted %+v", a)
+		return nil
 	}
 }
 
@@ -161,13 +169,15 @@ func TestCloseForgets(t *testing.T) {
 
 // wiped reports what is left of a round in memory: its shares panic when they are revealed after the arena is gone.
 func wiped(r *round) (err error) {
-	for slot, share := range r.given {
-		func() {
-			defer func() { recover() }()
-			if len(share.Reveal()) > 0 && !bytes.Equal(share.Reveal(), make([]byte, share.Len())) {
-				err = fmt.Errorf("the share of slot %d is still in memory", slot)
-			}
-		}()
+	for _, given := range r.given {
+		for slot, share := range given {
+			func() {
+				defer func() { recover() }()
+				if len(share.Reveal()) > 0 && !share.Equal(secret.Own(make([]byte, share.Len()))) {
+					err = fmt.Errorf("the share of slot %d is still in memory", slot)
+				}
+			}()
+		}
 	}
 	return err
 }
@@ -181,10 +191,10 @@ func TestIdleByClock(t *testing.T) {
 	c.open(t, u, false, 2) // begins the time anew
 	c.now = c.now.Add(IdleLimit - 1)
 	wantGiven(t, u, 2)
-	u.Submit(ctx, secret.Own(junk(33)), false) // a stranger doesn't keep it alive
+	u.Submit(ctx, secret.Own(junk(33)), false, yes, nil) // a stranger doesn't keep it alive
 	c.now = c.now.Add(1)
 	wantGiven(t, u, 0)
-	if p, opened, err := u.Submit(ctx, c.share(3), false); opened != nil || err != nil || p.Given != 1 {
+	if p, opened, err := u.Submit(ctx, c.share(3), false, yes, nil); opened != nil || err != nil || p.Given != 1 {
 		t.Errorf("the third share after the time: %+v, %v, %v", p, opened, err)
 	}
 	c.now = c.now.Add(-time.Hour) // a clock that is set back
@@ -208,7 +218,7 @@ func TestIdleWipesMemory(t *testing.T) {
 		time.Sleep(15*time.Minute - 1)
 		synctest.Wait()
 		r := held()
-		if r == nil || len(r.given) != 2 {
+		if r == nil || len(r.given[1]) != 2 {
 			t.Fatal("the shares were wiped too early")
 		}
 		time.Sleep(time.Nanosecond)
@@ -217,7 +227,7 @@ func TestIdleWipesMemory(t *testing.T) {
 			t.Error("after 15 minutes the shares are still in memory")
 		}
 		c.open(t, u, false, 3)
-		u.Reset(ctx, secret.Bytes{}, true)
+		u.Reset(ctx, secret.Bytes{}, true, yes)
 		c.open(t, u, false, 4)
 		time.Sleep(14 * time.Minute)
 		wantGiven(t, u, 1) // the timer of the round before doesn't end this one
@@ -235,7 +245,7 @@ func TestRacingSubmitters(t *testing.T) {
 		var wg sync.WaitGroup
 		for slot := 1; slot <= 5; slot++ {
 			wg.Go(func() {
-				_, opened, err := u.Submit(ctx, c.share(slot), false)
+				_, opened, err := u.Submit(ctx, c.share(slot), false, yes, nil)
 				if err != nil {
 					t.Errorf("a valid share among strangers: %v", err)
 				}
@@ -246,10 +256,10 @@ func TestRacingSubmitters(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				if _, opened, err := u.Submit(ctx, secret.Own(append(junk(32), byte(slot))), round%2 == 0); err == nil || opened != nil {
+				if _, opened, err := u.Submit(ctx, secret.Own(append(junk(32), byte(slot))), round%2 == 0, yes, nil); err == nil || opened != nil {
 					t.Errorf("junk among holders: %v, %v", opened, err)
 				}
-				if _, err := u.Reset(ctx, secret.Own(junk(33)), false); err == nil {
+				if _, err := u.Reset(ctx, secret.Own(junk(33)), false, yes); err == nil {
 					t.Error("a stranger's reset among holders")
 				}
 				u.Progress(ctx)
@@ -281,7 +291,7 @@ func TestSharesAreWiped(t *testing.T) {
 	for _, slot := range []int{1, 1, 2} {
 		share := c.share(slot)
 		r := u.round
-		if _, opened, err := u.Submit(ctx, share, false); err != nil {
+		if _, opened, err := u.Submit(ctx, share, false, yes, nil); err != nil {
 			t.Fatal(err)
 		} else if opened != nil {
 			opened.Barrier.Close()
@@ -349,7 +359,7 @@ func TestCancelledUnseal(t *testing.T) {
 	c.open(t, u, false, 1)
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, opened, err := u.Submit(cancelled, c.share(2), false); opened != nil || !errors.Is(err, context.Canceled) {
+	if _, opened, err := u.Submit(cancelled, c.share(2), false, yes, nil); opened != nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled submit: %v, %v", opened, err)
 	}
 	wantGiven(t, u, 1)
