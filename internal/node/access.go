@@ -29,6 +29,7 @@ type Call struct {
 	Tokens *token.Tokens
 
 	node  *Node
+	act   *active
 	after []func() // what to tell the log once the transaction has committed
 }
 
@@ -129,7 +130,7 @@ func (n *Node) call(act *active, tx store.Tx, e *token.Entry, a Access, fn func(
 	if !a.allowed(e) {
 		return ErrDenied
 	}
-	c := &Call{Tx: tx, Token: e, Tokens: act.tokens, node: n}
+	c := &Call{Tx: tx, Token: e, Tokens: act.tokens, node: n, act: act}
 	if err := fn(c); err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func (a Access) allowed(e *token.Entry) bool {
 // that depends on a token which dies by this ends with it.
 func (c *Call) Revoke(e *token.Entry, orphanChildren bool) error {
 	// The attempt first: once the token is dead, nothing leads from its ID to its tree any more.
-	if err := c.endAttemptOf(e, orphanChildren); err != nil {
+	if err := c.endAttemptsOf(e, orphanChildren); err != nil {
 		return err
 	}
 	if orphanChildren {

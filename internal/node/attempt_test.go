@@ -115,7 +115,7 @@ func TestDamagedAttemptBlocksNothing(t *testing.T) {
 			},
 			"sweep": func(c *cluster, _ string) error {
 				err := c.node.sweep(c.t.Context(), c.node.active.Load())
-				if c.raw(attemptKey) != nil || c.raw(otpKey) != nil {
+				if c.raw(attemptKey) != nil || c.raw(c.otpKey()) != nil {
 					c.t.Error("the sweep left it there")
 				}
 				return err
@@ -166,13 +166,13 @@ func TestOTPIsGoneWithItsAttempt(t *testing.T) {
 	for name, end := range map[string]func(c *cluster, nonce string){
 		"completion": func(c *cluster, nonce string) {
 			c.approve(GenerateRoot, nonce, 0)
-			if c.raw(otpKey) == nil {
+			if c.raw(c.otpKey()) == nil {
 				c.t.Error("gone before it is used")
 			}
 			c.approve(GenerateRoot, nonce, 1)
 		},
 		"cancel": func(c *cluster, _ string) {
-			if _, ended, err := c.node.CancelRoot(c.t.Context(), Asker{Share: c.share(2)}); err != nil || !ended {
+			if _, ended, err := c.node.CancelRoot(c.t.Context(), Asker{Credential: Credential{Share: c.share(2)}}); err != nil || !ended {
 				c.t.Fatal(ended, err)
 			}
 		},
@@ -202,15 +202,15 @@ func TestOTPIsGoneWithItsAttempt(t *testing.T) {
 				c.owner, _ = c.create(c.root, token.Spec{Policies: []string{"root"}, TTL: time.Hour})
 				st := c.start(GenerateRoot, bearer(c.owner), StartRequest{OTP: []byte(own)})
 				otp := own + st.OTP
-				if len(otp) != 24 || c.raw(otpKey) == nil {
-					t.Fatalf("an OTP of %d characters, stored: %v", len(otp), c.raw(otpKey) != nil)
+				if len(otp) != 24 || c.raw(c.otpKey()) == nil {
+					t.Fatalf("an OTP of %d characters, stored: %v", len(otp), c.raw(c.otpKey()) != nil)
 				}
 				c.noPlain(otp)
 				if attempt := c.readBehind(attemptKey); !bytes.Contains(attempt, []byte(st.Nonce)) || contains(attempt, otp) {
 					t.Errorf("the record of the attempt holds the OTP, or is another: %s", attempt)
 				}
 				end(c, st.Nonce)
-				if c.raw(otpKey) != nil || c.readBehind(otpKey) != nil {
+				if c.raw(c.otpKey()) != nil || c.readBehind(c.otpKey()) != nil {
 					t.Error("the OTP is still there")
 				}
 				c.noPlain(otp)
@@ -222,9 +222,10 @@ func TestOTPIsGoneWithItsAttempt(t *testing.T) {
 // Without its OTP an attempt can't be completed any more, but be cancelled, or give way.
 func TestLostOTP(t *testing.T) {
 	for name, lose := range map[string]func(c *cluster){
-		"damaged": func(c *cluster) { c.damage(otpKey, 30) },
+		"damaged": func(c *cluster) { c.damage(c.otpKey(), 30) },
 		"gone": func(c *cluster) {
-			if err := c.st.Update(c.t.Context(), func(tx store.Tx) error { return tx.Delete(otpKey) }); err != nil {
+			key := c.otpKey()
+			if err := c.st.Update(c.t.Context(), func(tx store.Tx) error { return tx.Delete(key) }); err != nil {
 				c.t.Fatal(err)
 			}
 		},
@@ -328,7 +329,7 @@ func TestRevocationByTheLastUseEndsTheAttempt(t *testing.T) {
 func TestClockFarBack(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	c := newCluster(t, 3, 2)
-	c.start(GenerateRoot, Asker{Share: c.share(0)}, StartRequest{})
+	c.start(GenerateRoot, Asker{Credential: Credential{Share: c.share(0)}}, StartRequest{})
 	c.clock.step(-10 * year)
 	if st := c.status(); st.Started {
 		t.Errorf("an attempt from the future: %+v", st)
@@ -353,7 +354,7 @@ func TestClockFarBack(t *testing.T) {
 	if _, err := c.node.ApproveRoot(t.Context(), GenerateRoot, st.Nonce, c.share(1)); !errors.Is(err, ErrNotStarted) {
 		t.Errorf("a result that is years old can still be had: %v", err)
 	}
-	if !strings.Contains(c.log.String(), "root generation expired") {
+	if !strings.Contains(c.log.String(), "ceremony expired") {
 		t.Error("the end of the attempt from the future is not in the log")
 	}
 }

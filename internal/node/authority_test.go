@@ -27,7 +27,7 @@ func TestTokenWithoutPolicyStrengthensNothing(t *testing.T) {
 	weak, _ := c.create(c.root, token.Spec{Policies: []string{"default"}})
 	mine := bearer(weak)
 	mine.Local = true
-	for name, stronger := range map[string]Asker{"holder": {Share: c.share(0)}, "policy token": bearer(c.root)} {
+	for name, stronger := range map[string]Asker{"holder": {Credential: Credential{Share: c.share(0)}}, "policy token": bearer(c.root)} {
 		begun := c.start(GenerateRoot, mine, StartRequest{})
 		for _, who := range []Asker{local, mine, bearer(weak)} {
 			if _, err := c.node.StartRoot(t.Context(), GenerateRoot, who, StartRequest{}); err == nil {
@@ -47,7 +47,7 @@ func TestTokenWithoutPolicyStrengthensNothing(t *testing.T) {
 	// What a holder has approved gives way to nobody.
 	st := c.start(GenerateRoot, mine, StartRequest{})
 	c.approve(GenerateRoot, st.Nonce, 4)
-	for _, who := range []Asker{{Share: c.share(0)}, bearer(c.root)} {
+	for _, who := range []Asker{{Credential: Credential{Share: c.share(0)}}, bearer(c.root)} {
 		if _, err := c.node.StartRoot(t.Context(), GenerateRoot, who, StartRequest{}); !errors.Is(err, ErrInProgress) {
 			t.Errorf("a start over an approved attempt: %v", err)
 		}
@@ -77,8 +77,8 @@ func TestOpenListenerCancel(t *testing.T) {
 		"an operator's, by an operator":           {operator, operator, false, true},
 		"a token's, by anyone":                    {bearer(c.root), anyone, false, false},
 		"a token's, by an operator":               {bearer(c.root), operator, false, false},
-		"a holder's, by anyone":                   {Asker{Share: c.share(0)}, anyone, false, false},
-		"a holder's on that listener, by anyone":  {Asker{Share: c.share(0), Open: true}, anyone, false, false},
+		"a holder's, by anyone":                   {Asker{Credential: Credential{Share: c.share(0)}}, anyone, false, false},
+		"a holder's on that listener, by anyone":  {Asker{Credential: Credential{Share: c.share(0)}, Open: true}, anyone, false, false},
 		"anyone's, by nobody":                     {anyone, Asker{}, false, false},
 		"anyone's, by a token without any rights": {anyone, bearer("q.deaddeaddeaddeaddeadde"), false, false},
 	} {

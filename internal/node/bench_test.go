@@ -100,7 +100,7 @@ func benchNode(b *testing.B, st store.Store) (n *Node, root secret.Bytes) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := n.Unseal(b.Context(), secret.Copy(res.Keys[0]), true); err != nil {
+	if _, err := n.Unseal(b.Context(), secret.Copy(res.Keys[0]), true, ""); err != nil {
 		b.Fatal(err)
 	}
 	return n, res.RootToken

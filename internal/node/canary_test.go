@@ -69,7 +69,7 @@ func TestNoKeyInLogOrStore(t *testing.T) {
 	c.node.Close()
 	c.boot()
 	for i := range 2 {
-		_, err = c.node.Unseal(t.Context(), c.share(i), true)
+		_, err = c.node.Unseal(t.Context(), c.share(i), true, "")
 		note(err)
 	}
 	if len(texts) < 5 {

@@ -94,7 +94,7 @@ func (l *life) mustUnseal() error {
 		if i == len(l.shares) {
 			return errors.New("the quorum that holds the shares can't unseal")
 		}
-		if _, err := l.node.Unseal(l.t.Context(), l.share(i), false); err != nil {
+		if _, err := l.node.Unseal(l.t.Context(), l.share(i), false, ""); err != nil {
 			return err
 		}
 	}

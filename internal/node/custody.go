@@ -2,19 +2,16 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/quorate/quorate/internal/barrier"
-	"github.com/quorate/quorate/internal/delivery"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/token"
+	"github.com/quorate/quorate/internal/transcript"
 )
 
 // SealStatus is what anybody may know about the seal.
@@ -25,6 +22,8 @@ type SealStatus struct {
 	Nonce               string // of this round of unsealing; empty before its first share
 	// ClusterName and ClusterID are empty while sealed.
 	ClusterName, ClusterID string
+	// The same numbers of the generation before, which can still unseal; 0 unless one is retiring.
+	RetiringThreshold, RetiringShares, RetiringProgress int
 }
 
 // Initialized reports whether the store holds a cluster.
@@ -49,12 +48,15 @@ func (n *Node) SealStatus(ctx context.Context) (SealStatus, error) {
 	}
 	gen := rec.Generation()
 	st := SealStatus{Initialized: true, Sealed: n.Sealed(), Threshold: gen.Threshold, Shares: gen.Shares}
+	if old := rec.Retiring(); old != nil {
+		st.RetiringThreshold, st.RetiringShares = old.Threshold, old.Shares
+	}
 	if !st.Sealed {
 		st.ClusterName, st.ClusterID = rec.ClusterName, rec.ClusterID
 		return st, nil
 	}
 	p, err := n.unsealer.Progress(ctx)
-	st.Progress, st.Nonce = p.Given, p.Nonce
+	st.Progress, st.RetiringProgress, st.Nonce = p.Given, p.RetiringGiven, p.Nonce
 	return st, err
 }
 
@@ -66,139 +68,15 @@ func (n *Node) sealRecord(ctx context.Context) (rec *seal.Record, err error) {
 	return rec, err
 }
 
-// InitRequest asks for a new cluster.
-type InitRequest struct {
-	Shares, Threshold int
-	PGPKeys           [][]byte // base64 of one binary public key per share; none: the shares come in clear
-	RootTokenPGPKey   []byte   // same form, optional
-	// Replace allows to repeat an init whose reply was lost, over a local connection, until the first unseal.
-	Replace, Local bool
-}
-
-// InitResult is the only time the shares and the first root token are seen.
-type InitResult struct {
-	Keys      [][]byte     // in slot order: the shares, or a PGP message with the hex text of each
-	RootToken secret.Bytes // the token, or the base64 text of a PGP message that holds it
-}
-
-// Wipe overwrites the result after it was sent.
-func (r *InitResult) Wipe() {
-	for _, k := range r.Keys {
-		clear(k)
-	}
-	r.RootToken.Wipe()
-}
-
-// Init creates the cluster: the first generation, the keyring and a root token, in one Update. The node stays sealed.
-func (n *Node) Init(ctx context.Context, r InitRequest) (*InitResult, error) {
-	if r.Replace && !r.Local {
-		return nil, fault.NeedsLocal("replace needs a local connection: repeat the init on the server's own machine, over its unix socket or a loopback address")
-	}
-	id := token.NewID()
-	params := seal.InitParams{
-		Shares: r.Shares, Threshold: r.Threshold, ClusterName: n.ClusterName, Replace: r.Replace,
-		Rand: n.Rand, Now: n.Now(),
-		Fill: func(tx store.Tx) error { return n.firstRecords(tx, id) },
-	}
-	if err := params.Possible(ctx, n.Store); err != nil {
-		return nil, err
-	}
-	if err := n.checkPGPKeys(r); err != nil {
-		return nil, err
-	}
-	leave, err := n.turn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	res, err := seal.Init(ctx, n.Store, params)
-	if err != nil {
-		id.Wipe()
-		return nil, err
-	}
-	n.Logger.Info("initialised", "cluster_id", res.ClusterID, "shares", r.Shares, "threshold", r.Threshold, "replaced", r.Replace)
-	out, err := n.deliverInit(r, res, id)
-	if err != nil {
-		res.Wipe()
-		id.Wipe()
-	}
-	return out, err
-}
-
-// checkPGPKeys makes a trial encryption to each key, so that no share is lost on a key that can't receive it.
-func (n *Node) checkPGPKeys(r InitRequest) error {
-	if len(r.PGPKeys) > 0 && len(r.PGPKeys) != r.Shares {
-		return fault.New(fault.Invalid, "the number of pgp_keys must equal secret_shares: give one key for each share, or none")
-	}
-	for i, key := range r.PGPKeys {
-		if _, _, err := delivery.EncryptPGP(key, []byte("trial"), n.Now()); err != nil {
-			return about(err, fmt.Sprintf("pgp_keys[%d]", i))
-		}
-	}
-	if len(r.RootTokenPGPKey) > 0 {
-		if _, _, err := delivery.EncryptPGP(r.RootTokenPGPKey, []byte("trial"), n.Now()); err != nil {
-			return about(err, "root_token_pgp_key")
-		}
-	}
-	return nil
-}
-
-// about says which field a fault is about.
-func about(err error, field string) error {
-	if f := fault.As(err); f != nil {
-		return fault.New(f.Kind, field+": "+f.Sentence)
-	}
-	return err
-}
-
-func (n *Node) firstRecords(tx store.Tx, id secret.Bytes) error {
-	if err := token.Seed(tx); err != nil {
-		return err
-	}
-	tokens := token.New(token.Config{DefaultTTL: n.DefaultTTL, MaxTTL: n.MaxTTL, Now: n.Now})
-	key, err := tokens.Key(tx, id.Reveal())
-	if err != nil {
-		return err
-	}
-	_, err = tokens.CreateRoot(tx, key)
-	return err
-}
-
-// deliverInit encodes what seal.Init made. A failure here loses no cluster: init can be repeated with replace.
-func (n *Node) deliverInit(r InitRequest, res *seal.InitResult, id secret.Bytes) (*InitResult, error) {
-	out := &InitResult{RootToken: id}
-	for i, share := range res.Shares {
-		if len(r.PGPKeys) == 0 {
-			out.Keys = append(out.Keys, share.Reveal())
-			continue
-		}
-		text := hex.AppendEncode(nil, share.Reveal())
-		message, _, err := delivery.EncryptPGP(r.PGPKeys[i], text, n.Now())
-		clear(text)
-		share.Wipe()
-		if err != nil {
-			return nil, about(err, fmt.Sprintf("pgp_keys[%d]", i))
-		}
-		out.Keys = append(out.Keys, message)
-	}
-	if len(r.RootTokenPGPKey) > 0 {
-		d, err := delivery.FromPGP(r.RootTokenPGPKey, n.Now())
-		if err != nil {
-			return nil, about(err, "root_token_pgp_key")
-		}
-		encoded, err := d.Encode(id.Reveal(), n.Now())
-		if err != nil {
-			return nil, about(err, "root_token_pgp_key")
-		}
-		id.Wipe()
-		out.RootToken = secret.Own([]byte(encoded))
-	}
-	return out, nil
-}
-
 // Unseal takes one share, which it wipes. At the threshold the node unseals. While unsealed the share is ignored.
-func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool) (SealStatus, error) {
+func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool, client string) (SealStatus, error) {
 	defer share.Wipe()
+	if n.Sealed() { // what isn't valid is not worth a turn
+		if err := n.unsealer.Precheck(ctx, share, local, n.oldShareSealed(ctx, "unseal")); err != nil && n.Sealed() {
+			n.refused("unseal", err)
+			return SealStatus{}, err
+		}
+	}
 	leave, err := n.turn(ctx)
 	if err != nil {
 		return SealStatus{}, err
@@ -207,7 +85,20 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool) (Seal
 	if !n.Sealed() {
 		return n.SealStatus(ctx)
 	}
-	p, opened, err := n.unsealer.Submit(ctx, share, local)
+	accept := func(a seal.Accepted) error {
+		e := transcript.Entry{
+			Event: transcript.UnsealShare, Generation: a.Generation, Slot: a.Slot, Label: a.Label, Round: a.Round,
+			Shared: n.unsealFrom.gives(a.Round, client, a.Slot),
+		}
+		if a.Key == nil { // nobody can tell whose it was
+			e.Generation, e.Slot, e.Label, e.Detail = 0, 0, "", transcript.UncheckedShare
+		}
+		if e.Shared {
+			n.Logger.Warn("shares of several holders came from one client", "at", "unseal", "slot", a.Slot)
+		}
+		return n.recordSealed(ctx, a.ClusterID, a.Key, e)
+	}
+	p, opened, err := n.unsealer.Submit(ctx, share, local, accept, func(o *seal.Opened) error { return n.activate(ctx, o) })
 	if err != nil {
 		n.refused("unseal", err)
 		return SealStatus{}, err
@@ -216,7 +107,6 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool) (Seal
 		n.Logger.Info("share accepted", "at", "unseal", "progress", p.Given, "threshold", p.Threshold)
 		return n.SealStatus(ctx)
 	}
-	n.activate(opened)
 	if opened.Repaired {
 		n.Logger.Error("the holder table was damaged and has been restored from its copy behind the barrier: check this machine's storage and who can write it")
 	}
@@ -224,10 +114,57 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool) (Seal
 	return n.SealStatus(ctx)
 }
 
-// ResetUnseal forgets the shares given so far. It takes a valid share or a local connection, so that a stranger
-// can't wear an unseal down.
+// oldShareSealed writes down, while sealed, that a share was refused which was valid once: signed with it, for the
+// holder it belonged to is who gave it away.
+func (n *Node) oldShareSealed(ctx context.Context, at string) func(seal.Accepted) error {
+	return func(a seal.Accepted) error {
+		if !n.former.due(a.Generation, a.Slot, n.Now()) {
+			return nil
+		}
+		err := n.recordSealed(ctx, a.ClusterID, a.Key, transcript.Entry{
+			Event: transcript.Refused, Generation: a.Generation, Slot: a.Slot, Label: a.Label, Detail: "share of an old generation, at " + at,
+		})
+		if err != nil {
+			n.former.forget(a.Generation, a.Slot)
+		}
+		return err
+	}
+}
+
+// givers remembers, for one round of unsealing, which client gave which shares; and who took theirs back.
+type givers struct {
+	round  string
+	slots  map[string]int // :: client → the first slot it gave; at most one for each accepted share
+	resets pauses         // keeps a holder from filling the transcript
+}
+
+// gives reports whether the client gave the share of another slot in this round. The caller holds transition.
+func (g *givers) gives(round, client string, slot int) bool {
+	if g.round != round {
+		g.round, g.slots = round, make(map[string]int)
+	}
+	first, ok := g.slots[client]
+	if !ok {
+		g.slots[client] = slot
+	}
+	return ok && first != slot
+}
+
+// ErrResetAgain answers a holder who takes a share back over and over.
+var ErrResetAgain = &fault.Error{
+	Kind: fault.Limited, RetryAfter: refusalPause,
+	Sentence: "this share was taken back less than a minute ago: wait a minute before taking it back again",
+}
+
+// ResetUnseal forgets shares given so far: all of them over a local connection, and otherwise only the one that it
+// takes, so that neither a stranger nor a single holder can wear an unseal down.
 func (n *Node) ResetUnseal(ctx context.Context, share secret.Bytes, local bool) (SealStatus, error) {
 	defer share.Wipe()
+	if n.Sealed() && !local {
+		if err := n.unsealer.PrecheckReset(ctx, share, n.oldShareSealed(ctx, "reset of an unseal")); err != nil && n.Sealed() {
+			return SealStatus{}, err
+		}
+	}
 	leave, err := n.turn(ctx)
 	if err != nil {
 		return SealStatus{}, err
@@ -236,16 +173,29 @@ func (n *Node) ResetUnseal(ctx context.Context, share secret.Bytes, local bool) 
 	if !n.Sealed() {
 		return SealStatus{}, fault.New(fault.Invalid, "vault is unsealed: there is no unseal progress to reset")
 	}
-	if _, err := n.unsealer.Reset(ctx, share, local); err != nil {
+	accept := func(a seal.Accepted) error {
+		e := transcript.Entry{Event: transcript.UnsealReset, Generation: a.Generation, Slot: a.Slot, Label: a.Label, Round: a.Round}
+		if local {
+			e.Detail = "the shares of all holders, over a local connection"
+		} else if !n.unsealFrom.resets.due(a.Generation, a.Slot, n.Now()) {
+			return ErrResetAgain
+		}
+		err := n.recordSealed(ctx, a.ClusterID, a.Key, e)
+		if err != nil {
+			n.unsealFrom.resets.forget(a.Generation, a.Slot)
+		}
+		return err
+	}
+	if _, err := n.unsealer.Reset(ctx, share, local, accept); err != nil {
 		return SealStatus{}, err
 	}
-	n.Logger.Info("unseal progress reset")
+	n.Logger.Info("unseal progress reset", "local", local)
 	return n.SealStatus(ctx)
 }
 
 // errSealedDirty answers a seal that came into force while the store failed.
 var errSealedDirty = fault.New(fault.Unavailable, "the server is sealed, but the store could not be written: "+
-	"a root generation that was in progress may still be there after the next unseal; cancel it then")
+	"ceremonies that were in progress may still be there after the next unseal; cancel them then")
 
 // sealPatience is how long a seal waits for the store before it wipes the keys all the same.
 const sealPatience = 10 * time.Second
@@ -267,14 +217,32 @@ func (n *Node) Seal(ctx context.Context, a Access) error {
 	err = n.deactivate(func(act *active) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sealPatience)
 		defer cancel()
-		return act.Barrier.Update(ctx, func(tx store.Tx) error { return dropAttempt(tx) })
+		return act.Barrier.Update(ctx, func(tx store.Tx) error { return n.endAll(act, tx) })
 	})
 	if err != nil {
-		n.Logger.Error("sealed, but the open attempt could not be ended", "error", err)
+		n.Logger.Error("sealed, but the open ceremonies could not be ended", "error", err)
 		return errSealedDirty
 	}
 	n.Logger.Info("sealed", "by", "operator")
 	return nil
+}
+
+// endAll ends what is open, because an operator seals; only a rekey that waits for its new holders goes on after the
+// next unseal.
+func (n *Node) endAll(act *active, tx store.Tx) error {
+	for _, kind := range kinds() {
+		o, err := readOpen(tx, kind)
+		if errors.Is(err, errDamagedAttempt) {
+			err = n.dropDamaged(act, tx, kind)
+		}
+		if err == nil && o != nil && o.Verification == nil {
+			err = n.bury(act, tx, o, Cancelled, transcript.Entry{Event: transcript.End, Detail: "the server was sealed"})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return n.record(act, tx, transcript.Entry{Event: transcript.Sealed})
 }
 
 // KeyStatus tells the active encryption term.

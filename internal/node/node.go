@@ -18,11 +18,13 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
+	"github.com/quorate/quorate/internal/transcript"
 )
 
 // ErrSealed is the answer to everything that needs the keys while the node doesn't hold them, initialised or not.
@@ -37,11 +39,15 @@ type Options struct {
 	Rand        io.Reader // randomness of init; nil means crypto/rand
 	ClusterName string    // given to a new cluster; empty: one is made up
 
-	DefaultTTL    time.Duration   // of tokens without one of their own; 0 means 768 h
-	MaxTTL        time.Duration   // no token lives longer without a period; 0 means 768 h
-	Ceremony      ceremony.Limits // zero means ceremony.DefaultLimits()
-	ResultTTL     time.Duration   // how long a lost reply can be had again; 0 means 5 minutes
-	SweepInterval time.Duration   // how often what has expired is swept; 0 means 30 seconds
+	DefaultTTL   time.Duration   // of tokens without one of their own; 0 means 768 h
+	MaxTTL       time.Duration   // no token lives longer without a period; 0 means 768 h
+	RootTokenTTL time.Duration   // of root tokens from ceremonies; 0 means that they don't expire
+	Limits       ceremony.Limits // zero means ceremony.DefaultLimits()
+	// VerificationTTL is how long a rekey waits for the next of its new holders to prove their share; 0 means 7 days.
+	VerificationTTL time.Duration
+	ResultTTL       time.Duration // how long a lost reply can be had again; 0 means 5 minutes
+	Mark            MarkKeeper    // may be nil
+	SweepInterval   time.Duration // how often what has expired is swept; 0 means 30 seconds
 }
 
 // Node is one server process over a store.
@@ -50,9 +56,13 @@ type Node struct {
 	unsealer *seal.Unsealer
 	// transition has room for one: whoever turns the node from sealed to unsealed or back, so that two completing
 	// shares, or a share and a seal, can't interleave. Only init, unseal, reset and seal wait for it.
-	transition chan struct{}
-	active     atomic.Pointer[active]
-	refusals   rate.Sometimes // keeps strangers from filling the log
+	transition              chan struct{}
+	active                  atomic.Pointer[active]
+	unsealFrom              givers         // guarded by transition
+	refusals                rate.Sometimes // keeps strangers from filling the log
+	former                  pauses         // keeps former holders from filling the transcript
+	localStarts, openStarts *rate.Limiter  // of ceremonies, with no more authority than a connection
+	watch                   watch
 }
 
 const defaultTTL = 768 * time.Hour
@@ -74,13 +84,16 @@ func New(o Options) (*Node, error) {
 	setDefault(&o.DefaultTTL, defaultTTL)
 	setDefault(&o.MaxTTL, defaultTTL)
 	setDefault(&o.ResultTTL, 5*time.Minute)
+	setDefault(&o.VerificationTTL, 7*24*time.Hour)
 	setDefault(&o.SweepInterval, 30*time.Second)
-	if o.Ceremony == (ceremony.Limits{}) {
-		o.Ceremony = ceremony.DefaultLimits()
+	if o.Limits == (ceremony.Limits{}) {
+		o.Limits = ceremony.DefaultLimits()
 	}
 	return &Node{
 		Options: o, unsealer: seal.NewUnsealer(o.Store, o.Now), transition: make(chan struct{}, 1),
-		refusals: rate.Sometimes{First: 20, Interval: time.Second},
+		localStarts: rate.NewLimiter(rate.Every(weakStartPause), weakStartBurst),
+		openStarts:  rate.NewLimiter(rate.Every(weakStartPause), weakStartBurst),
+		refusals:    rate.Sometimes{First: 20, Interval: time.Second},
 	}, nil
 }
 
@@ -94,6 +107,34 @@ func (n *Node) turn(ctx context.Context) (leave func(), err error) {
 	}
 }
 
+// pauses says when something was last done about each of a small number of things. It is safe for concurrent use.
+type pauses struct {
+	mu sync.Mutex
+	at map[[2]uint64]time.Time // :: generation and slot → when
+}
+
+// due reports whether the pause since the last time is over, and begins the next one then.
+func (p *pauses) due(generation uint64, slot int, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := [2]uint64{generation, uint64(slot)}
+	if last, ok := p.at[key]; ok && now.Sub(last).Abs() < refusalPause {
+		return false
+	}
+	if p.at == nil || len(p.at) > 2*seal.MaxShares {
+		p.at = make(map[[2]uint64]time.Time)
+	}
+	p.at[key] = now
+	return true
+}
+
+// forget ends a pause early, because what it began with could not be done.
+func (p *pauses) forget(generation uint64, slot int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.at, [2]uint64{generation, uint64(slot)})
+}
+
 // refused tells the log that somebody's share was not accepted.
 func (n *Node) refused(at string, err error) {
 	n.refusals.Do(func() { n.Logger.Warn("share refused", "at", at, "error", err) })
@@ -105,12 +146,22 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
+// closePatience is how long the end of a process waits for the store to say how long the transcript is.
+const closePatience = 2 * time.Second
+
 // Close stops serving and wipes the keys. Unlike Seal it ends no attempt: a restart is not a decision of the
 // operator's. The store stays open.
 func (n *Node) Close() {
 	n.transition <- struct{}{}
 	defer func() { <-n.transition }()
-	n.deactivate(func(*active) error { return nil })
+	n.deactivate(func(a *active) error {
+		n.leaveMark(func() error { // or what was recorded since the last sweep could be taken away while nobody looks
+			ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+			defer cancel()
+			return n.watchTranscript(ctx, a)
+		})
+		return nil
+	})
 	n.unsealer.Close()
 }
 
@@ -120,7 +171,9 @@ func (n *Node) Sealed() bool { return n.active.Load() == nil }
 // active is all that exists only while unsealed.
 type active struct {
 	*seal.Opened
-	tokens *token.Tokens
+	tokens      *token.Tokens
+	signer      *transcript.Signer // of the transcript's checkpoints
+	verifierKey string             // its public half
 
 	ctx    context.Context // ends when the node seals; every request's context ends with it
 	cancel context.CancelFunc
@@ -129,15 +182,29 @@ type active struct {
 	closed   bool // guarded by requests
 }
 
-// activate puts a new active in force. The caller holds transition.
-func (n *Node) activate(o *seal.Opened) {
+// activate puts a new active in force, once the transcript has been checked and says so. The caller holds transition.
+func (n *Node) activate(ctx context.Context, o *seal.Opened) error {
 	a := &active{
 		Opened: o,
 		tokens: token.New(token.Config{DefaultTTL: n.DefaultTTL, MaxTTL: n.MaxTTL, Now: n.Now}),
 	}
+	if err := n.settle(ctx, a); err != nil {
+		a.close()
+		return err
+	}
+	a.verifierKey = a.signer.VerifierKey()
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	n.active.Store(a)
 	go n.sweepUntilClosed(a)
+	return nil
+}
+
+// close wipes what the node added to the keys of o, which is not its.
+func (a *active) close() {
+	a.tokens.Close()
+	if a.signer != nil {
+		a.signer.Wipe()
+	}
 }
 
 // deactivate takes the active out of force, waits for its requests, does the last thing, and wipes its keys, whatever
@@ -152,7 +219,7 @@ func (n *Node) deactivate(last func(*active) error) error {
 	defer a.requests.Unlock()
 	a.closed = true
 	err := last(a)
-	a.tokens.Close()
+	a.close()
 	return errors.Join(err, a.Barrier.Close())
 }
 
@@ -171,8 +238,25 @@ func (n *Node) use(ctx context.Context, fn func(context.Context, *active) error)
 	defer cancel()
 	defer context.AfterFunc(a.ctx, cancel)()
 	err := fn(ctx, a)
-	if err != nil && a.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	switch {
+	case errors.Is(err, barrier.ErrRotated):
+		go n.outdated(a)
+		return errOutdated
+	case err != nil && a.ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ErrSealed
 	}
 	return err
+}
+
+// errOutdated answers while this process holds a root key that another one has replaced.
+var errOutdated = fault.New(fault.Unavailable, "the root key was rotated by another server, or the keyring was changed outside: this server seals itself; unseal it again")
+
+// outdated seals a node whose root key doesn't open the store any more.
+func (n *Node) outdated(a *active) {
+	n.transition <- struct{}{}
+	defer func() { <-n.transition }()
+	if n.active.Load() == a {
+		n.Logger.Error("sealed, because the root key does not open the keyring any more")
+		n.deactivate(func(*active) error { return nil })
+	}
 }

@@ -111,7 +111,7 @@ func (c *cluster) unseal() {
 	st := SealStatus{Sealed: true}
 	for i := 0; st.Sealed; i++ {
 		var err error
-		if st, err = c.node.Unseal(c.t.Context(), c.share(i), false); err != nil {
+		if st, err = c.node.Unseal(c.t.Context(), c.share(i), false, ""); err != nil {
 			c.t.Fatal(err)
 		}
 	}
@@ -325,7 +325,7 @@ func TestInitCanBeRepeatedUntilTheFirstUnseal(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.shares, c.root = res.Keys, string(res.RootToken.Reveal())
-	if _, err := c.node.Unseal(t.Context(), secret.Copy(lost[0]), false); fault.As(err) == nil {
+	if _, err := c.node.Unseal(t.Context(), secret.Copy(lost[0]), false, ""); fault.As(err) == nil {
 		t.Errorf("a share of the replaced cluster: %v", err)
 	}
 	c.unseal()

@@ -219,7 +219,7 @@ func TestAuthority(t *testing.T) {
 			t.Fatalf("%s started an attempt", name)
 		}
 	}
-	bad := Asker{Share: secret.Copy(bytes.Repeat([]byte{1}, 33))}
+	bad := Asker{Credential: Credential{Share: secret.Copy(bytes.Repeat([]byte{1}, 33))}}
 	_, err := c.node.StartRoot(t.Context(), GenerateRoot, bad, StartRequest{})
 	c.refused(err, fault.Invalid, "")
 
@@ -232,7 +232,7 @@ func TestAuthority(t *testing.T) {
 		c.refused(err, fault.Denied, "")
 	}
 	// T01: what strangers may do locally gives way to a holder.
-	st := c.start(GenerateRoot, Asker{Share: c.share(0)}, StartRequest{})
+	st := c.start(GenerateRoot, Asker{Credential: Credential{Share: c.share(0)}}, StartRequest{})
 	if st.Progress != 0 {
 		t.Error("starting counted as an approval")
 	}
@@ -248,17 +248,17 @@ func TestAuthority(t *testing.T) {
 
 func TestObjections(t *testing.T) {
 	c := newCluster(t, 5, 3)
-	st := c.start(GenerateRoot, Asker{Share: c.share(0)}, StartRequest{})
+	st := c.start(GenerateRoot, Asker{Credential: Credential{Share: c.share(0)}}, StartRequest{})
 	c.approve(GenerateRoot, st.Nonce, 0)
 	for _, i := range []int{1, 1, 2} { // n-t+1 = 3 distinct objections end it; a repeated one changes nothing
-		if _, ended, err := c.node.CancelRoot(t.Context(), Asker{Share: c.share(i)}); err != nil || ended {
+		if _, ended, err := c.node.CancelRoot(t.Context(), Asker{Credential: Credential{Share: c.share(i)}}); err != nil || ended {
 			t.Fatalf("objection of %d: ended %v, %v", i, ended, err)
 		}
 	}
 	if st := c.status(); st.Objections != 2 || st.Progress != 1 {
 		t.Fatalf("status %+v", st)
 	}
-	if _, ended, err := c.node.CancelRoot(t.Context(), Asker{Share: c.share(3)}); err != nil || !ended {
+	if _, ended, err := c.node.CancelRoot(t.Context(), Asker{Credential: Credential{Share: c.share(3)}}); err != nil || !ended {
 		t.Errorf("third objection: ended %v, %v", ended, err)
 	}
 }
@@ -305,7 +305,7 @@ func TestExpiry(t *testing.T) {
 	if err := c.node.sweep(t.Context(), c.node.active.Load()); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(c.log.String(), "root generation expired") {
+	if !strings.Contains(c.log.String(), "ceremony expired") {
 		t.Error("the expiry is not in the log")
 	}
 }

@@ -3,9 +3,9 @@ package node
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
+	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -30,7 +30,7 @@ func (n *Node) sweepUntilClosed(a *active) {
 		}
 		err := n.sweep(a.ctx, a)
 		if tick%tokenSweepTicks == 0 {
-			err = errors.Join(err, n.sweepTokens(a.ctx, a))
+			err = errors.Join(err, n.sweepTokens(a.ctx, a), n.auditTranscript(a.ctx, a))
 		}
 		a.requests.RUnlock()
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -41,7 +41,41 @@ func (n *Node) sweepUntilClosed(a *active) {
 
 // sweep does its parts one after the other, and each whatever became of the others.
 func (n *Node) sweep(ctx context.Context, a *active) error {
-	return errors.Join(n.sweepAttempt(ctx, a), n.sweepResults(ctx, a))
+	err := errors.Join(n.sweepOutcomes(ctx, a), n.sweepKeyring(ctx, a), n.watchTranscript(ctx, a))
+	for _, kind := range kinds() {
+		err = errors.Join(err, n.sweepAttempt(ctx, a, kind))
+	}
+	return errors.Join(err, n.sweepPending(ctx, a))
+}
+
+// sweepPending destroys a prepared generation whose ceremony is lost: nobody could bring it to an end.
+func (n *Node) sweepPending(ctx context.Context, a *active) error {
+	due := func(r store.Reader) (bool, error) {
+		rec, err := a.Record(r)
+		if err != nil || rec.Pending() == nil {
+			return false, err
+		}
+		for _, kind := range []ceremony.Kind{ceremony.Rekey, ceremony.RotateRoot} {
+			if s, err := n.load(a, r, kind); err != nil || s.open != nil && s.open.Verification != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	var lost bool
+	err := a.Barrier.View(ctx, func(r store.Reader) (err error) {
+		lost, err = due(r)
+		return err
+	})
+	if err != nil || !lost {
+		return err
+	}
+	return a.Barrier.Update(ctx, func(tx store.Tx) error {
+		if lost, err := due(tx); err != nil || !lost {
+			return err
+		}
+		return n.freePending(a, tx)
+	})
 }
 
 // sweepTokens looks at every token, so it is done seldom.
@@ -54,66 +88,42 @@ func (n *Node) sweepTokens(ctx context.Context, a *active) error {
 }
 
 // sweepAttempt looks first and writes only if there is something to end, so that an idle node causes no writes.
-func (n *Node) sweepAttempt(ctx context.Context, a *active) error {
+func (n *Node) sweepAttempt(ctx context.Context, a *active, kind ceremony.Kind) error {
 	var due bool
-	var nonce string
-	find := func(r store.Reader) error {
-		rec, err := a.Record(r)
+	look := func(r store.Reader) (*slot, error) {
+		s, err := n.load(a, r, kind)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		open, err := readAttempt(r)
+		_, err = readOpen(r, kind)
 		damaged := errors.Is(err, errDamagedAttempt)
-		due = damaged || open != nil && open.over(rec, n.Now())
-		if open != nil {
-			nonce = open.Nonce
-		}
+		due = damaged || s.dead != nil
 		if damaged {
-			return nil
+			err = nil
 		}
+		return s, err
+	}
+	err := a.Barrier.View(ctx, func(r store.Reader) error {
+		_, err := look(r)
+		return err
+	})
+	if err != nil || !due {
 		return err
 	}
-	if err := a.Barrier.View(ctx, find); err != nil || !due {
-		return err
-	}
-	err := a.Barrier.Update(ctx, func(tx store.Tx) error {
-		if err := find(tx); err != nil || !due {
+	var nonce string
+	err = a.Barrier.Update(ctx, func(tx store.Tx) error {
+		s, err := look(tx)
+		if err != nil || !due {
 			return err
 		}
-		return dropAttempt(tx)
+		if s.dead == nil {
+			return n.dropDamaged(a, tx, kind)
+		}
+		nonce = s.dead.Nonce
+		return n.buryDead(a, tx, s)
 	})
 	if err == nil && due {
-		n.Logger.Warn("root generation expired", "nonce", nonce)
+		n.Logger.Warn("ceremony expired", "kind", kind, "nonce", nonce)
 	}
 	return err
-}
-
-func (n *Node) sweepResults(ctx context.Context, a *active) error {
-	var dead []string
-	err := a.Barrier.View(ctx, func(r store.Reader) error {
-		for e, err := range r.Scan(resultPrefix, "") {
-			if err != nil {
-				return err
-			}
-			res, err := readResult(e.Value)
-			if err != nil {
-				return err
-			}
-			if !n.Now().Before(res.Expires) {
-				dead = append(dead, strings.Clone(e.Key))
-			}
-		}
-		return nil
-	})
-	if err != nil || len(dead) == 0 {
-		return err
-	}
-	return a.Barrier.Update(ctx, func(tx store.Tx) error {
-		for _, key := range dead {
-			if err := tx.Delete(key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
