@@ -25,7 +25,8 @@ type Config struct {
 	LogFormat       string // FormatStandard or FormatJSON
 	DefaultLeaseTTL time.Duration
 	MaxLeaseTTL     time.Duration
-	PIDFile         string // empty: none
+	RootTokenTTL    time.Duration // of root tokens that ceremonies make; 0: they do not expire
+	PIDFile         string        // empty: none
 	Ceremony        Ceremony
 
 	// Warnings are sentences about accepted settings without effect, to be logged at start.
@@ -76,6 +77,8 @@ type Ceremony struct {
 	IdleTimeout       time.Duration // between two approvals
 	TotalTimeout      time.Duration
 	ResultTTL         time.Duration // how long the reply that completed an attempt can be had again
+	// VerificationTimeout is how long a rekey waits for the next of its new holders to prove their share.
+	VerificationTimeout time.Duration
 
 	written place
 }
@@ -156,10 +159,11 @@ func empty() *Config {
 		DefaultLeaseTTL: 768 * time.Hour,
 		MaxLeaseTTL:     768 * time.Hour,
 		Ceremony: Ceremony{
-			UnapprovedTimeout: 5 * time.Minute,
-			IdleTimeout:       time.Hour,
-			TotalTimeout:      24 * time.Hour,
-			ResultTTL:         5 * time.Minute,
+			UnapprovedTimeout:   5 * time.Minute,
+			IdleTimeout:         time.Hour,
+			TotalTimeout:        24 * time.Hour,
+			ResultTTL:           5 * time.Minute,
+			VerificationTimeout: 7 * 24 * time.Hour,
 		},
 	}
 }

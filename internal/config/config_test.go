@@ -61,6 +61,7 @@ func full() *Config {
 		PIDFile:         "/run/quorate/quorate.pid",
 		Ceremony: Ceremony{
 			UnapprovedTimeout: 10 * time.Minute, IdleTimeout: 2 * time.Hour, TotalTimeout: 48 * time.Hour, ResultTTL: time.Minute,
+			VerificationTimeout: 7 * 24 * time.Hour,
 		},
 	}
 }

@@ -142,6 +142,7 @@ func (c *Config) options() []option {
 		{"log_format", func(v value) error { return v.parsed(c.setFormat) }},
 		{"default_lease_ttl", duration(&c.DefaultLeaseTTL)},
 		{"max_lease_ttl", duration(&c.MaxLeaseTTL)},
+		{"root_token_ttl", duration(&c.RootTokenTTL)},
 		{"pid_file", text(&c.PIDFile)},
 		{"disable_mlock", func(v value) error {
 			c.Warnings = append(c.Warnings, "disable_mlock has no effect: only keys are locked in memory, where the system allows it")
@@ -206,6 +207,7 @@ func (c *Ceremony) options() []option {
 		{"idle_timeout", duration(&c.IdleTimeout)},
 		{"total_timeout", duration(&c.TotalTimeout)},
 		{"result_ttl", duration(&c.ResultTTL)},
+		{"verification_timeout", duration(&c.VerificationTimeout)},
 	}
 }
 

@@ -63,6 +63,8 @@ func (c *Config) checkTop() error {
 		return w.failf("default_lease_ttl", "default_lease_ttl must be more than nothing")
 	case c.MaxLeaseTTL <= 0 || c.MaxLeaseTTL > maxDuration:
 		return w.failf("max_lease_ttl", "max_lease_ttl must be more than nothing")
+	case c.RootTokenTTL < 0 || c.RootTokenTTL > maxDuration || c.RootTokenTTL%time.Second != 0:
+		return w.failf("root_token_ttl", "root_token_ttl must be whole seconds, or 0 for root tokens that don't expire")
 	case c.DefaultLeaseTTL > c.MaxLeaseTTL:
 		return w.failf("default_lease_ttl", "default_lease_ttl must not be longer than max_lease_ttl (%s)", c.MaxLeaseTTL)
 	}
@@ -106,6 +108,7 @@ func (c *Ceremony) check() error {
 		{"idle_timeout", c.IdleTimeout},
 		{"total_timeout", c.TotalTimeout},
 		{"result_ttl", c.ResultTTL},
+		{"verification_timeout", c.VerificationTimeout},
 	} {
 		if o.d < time.Second || o.d > maxCeremonyTime {
 			return c.written.failf(o.name, "%s must be from 1 second to %d days", o.name, maxCeremonyTime/(24*time.Hour))

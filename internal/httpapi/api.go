@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/internal/node"
@@ -53,12 +54,14 @@ type Listener struct {
 type API struct {
 	Options
 	routes      map[string]*route // :: path below /v1/ → route
+	ceremony    map[string]*route // :: what follows the nonce in a path of one ceremony → route
 	unknown     *route            // for every other path below /v1/
 	openLimit   *limiter
 	tokenLimit  *limiter
 	crossOrigin *http.CrossOriginProtection
 	strangers   budget // of body bytes
 	known       budget
+	watchers    *watchers
 }
 
 // New returns the wire of o.Node.
@@ -73,18 +76,28 @@ func New(o Options) *API {
 	a := &API{
 		Options:     o,
 		routes:      make(map[string]*route),
+		ceremony:    make(map[string]*route),
 		unknown:     unknownRoute(),
 		openLimit:   newLimiter(limits.Open, limits.Clients),
 		tokenLimit:  newLimiter(limits.Token, limits.Clients),
 		crossOrigin: http.NewCrossOriginProtection(),
 		strangers:   budget{size: strangerBudget},
 		known:       budget{size: knownBudget},
+		watchers:    newWatchers(),
 	}
 	for _, r := range allRoutes() {
+		if tail, ok := strings.CutPrefix(r.path, ceremonies+anyNonce); ok {
+			a.ceremony[tail] = &r
+			continue
+		}
 		a.routes[r.path] = &r
 	}
 	return a
 }
+
+// EndWatches ends all replies that would go on for long, and refuses new ones, so that a server can shut down without
+// waiting for them. It may be called more than once.
+func (a *API) EndWatches() { a.watchers.end() }
 
 // Handler serves what comes in through l.
 func (a *API) Handler(l Listener) http.Handler {
@@ -92,12 +105,12 @@ func (a *API) Handler(l Listener) http.Handler {
 		l.MaxRequestSize = defaultMaxRequestSize
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if l.MaxRequestDuration > 0 {
+		x := &exchange{API: a, listener: &l, w: w, r: r, began: a.Now(), target: a.match(r.URL)}
+		if l.MaxRequestDuration > 0 && !x.route.endless {
 			ctx, cancel := context.WithTimeout(r.Context(), l.MaxRequestDuration)
 			defer cancel()
-			r = r.WithContext(ctx)
+			x.r = r.WithContext(ctx)
 		}
-		x := &exchange{API: a, listener: &l, w: w, r: r, began: a.Now()}
 		x.serve()
 	})
 }

@@ -32,7 +32,7 @@ func benchServer(b *testing.B) (url string, keys [][]byte, root string) {
 		b.Fatal(err)
 	}
 	for _, key := range res.Keys[:3] {
-		if _, err := n.Unseal(b.Context(), secret.Copy(key), true); err != nil {
+		if _, err := n.Unseal(b.Context(), secret.Copy(key), true, ""); err != nil {
 			b.Fatal(err)
 		}
 	}

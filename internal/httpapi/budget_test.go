@@ -81,3 +81,24 @@ func TestBodiesHaveABudget(t *testing.T) {
 		t.Errorf("%d bytes were never given back", used)
 	}
 }
+
+// A body as long as its route takes is charged for what it holds, not for a buffer of twice the size.
+func TestBodiesAreChargedForWhatTheyHold(t *testing.T) {
+	s := ready(t, 1, 1)
+	stalled, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		r := httptest.NewRequest("PUT", "http://127.0.0.1:8200/v1/sys/init", &stalling{initBody, stalled, release})
+		r.RemoteAddr = "203.0.113.7:4000"
+		w := httptest.NewRecorder()
+		if s.api.Handler(s.l).ServeHTTP(w, r); w.Code != 400 { // it was read, and the server is initialised
+			t.Errorf("a body of the full size: %d %s", w.Code, w.Body)
+		}
+	})
+	<-stalled
+	if used := s.api.strangers.used.Load(); used > initBody {
+		t.Errorf("%d bytes are charged for %d", used, initBody)
+	}
+	close(release)
+	wg.Wait()
+}

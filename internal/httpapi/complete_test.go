@@ -237,3 +237,173 @@ func TestClientGoneBeforeTheReply(t *testing.T) {
 		}
 	}
 }
+
+// T32 for new shares: a store that takes no writes hands none out, and changes nothing; then the same share works.
+func TestStoreIsFullAtRekey(t *testing.T) {
+	for _, verify := range []bool{false, true} {
+		s := newServer(t)
+		st := &full{Store: s.store}
+		s.serve(st)
+		s.init(3, 2)
+		s.unseal(2)
+		nonce := s.do("PUT", rekeyInit, fmt.Sprintf(`{"secret_shares":2,"secret_threshold":2,"rotate":true,"require_verification":%v}`, verify)).want(200).str("nonce")
+		s.do("PUT", rekeyUpdate, keyBody(s.keys[0], nonce)).want(200)
+		st.now = true
+		for range 2 {
+			if got := s.do("PUT", rekeyUpdate, keyBody(s.keys[1], nonce)).want(503, "the disk is full: make room"); strings.Contains(got.text, "keys") {
+				t.Errorf("an error with shares: %s", got.text)
+			}
+			s.do("GET", rekeyInit, "").want(200).is("progress", 1)
+		}
+		st.now = false
+		s.asBefore(nonce)
+		last := s.do("PUT", rekeyUpdate, keyBody(s.keys[1], nonce)).want(200, `"complete":true`)
+		s.takeKeys(last, 2)
+		if verify {
+			nonce = last.str("verification_nonce")
+			s.do("PUT", rekeyVerify, keyBody(s.keys[0], nonce)).want(200)
+			st.now = true
+			s.do("PUT", rekeyVerify, keyBody(s.keys[1], nonce)).want(503, "the disk is full")
+			s.do("GET", rekeyVerify, "").want(200).is("progress", 1)
+			st.now = false
+			s.do("PUT", rekeyVerify, keyBody(s.keys[1], nonce)).want(200, `"complete":true`)
+		}
+		s.sealAndUnseal(s.keys, 2)
+		s.do("GET", "auth/token/lookup-self", "", withToken(s.root)).want(200)
+	}
+}
+
+// asBefore says that the present shares are in force, and the attempt is as it was.
+func (s *server) asBefore(nonce string) {
+	s.t.Helper()
+	got := s.do("GET", rekeyInit, "").want(200)
+	got.is("nonce", nonce)
+	got.is("required", 2)
+	if text := s.do("GET", "sys/seal-status", "").text; strings.Contains(text, "retiring") {
+		s.t.Errorf("half a rekey: %s", text)
+	}
+}
+
+// T33 for new shares: whoever gave the last share gets them, however far the server came before their client was gone.
+func TestClientGoneBeforeTheNewShares(t *testing.T) {
+	s := ready(t, 3, 2)
+	web := httptest.NewServer(s.api.Handler(s.l))
+	defer web.Close()
+	addr := web.Listener.Addr().String()
+	for round := range 10 {
+		nonce := s.do("PUT", rekeyInit, `{"secret_shares":3,"secret_threshold":2}`).want(200).str("nonce")
+		s.do("PUT", rekeyUpdate, keyBody(s.keys[0], nonce)).want(200)
+		body := keyBody(s.keys[2], nonce)
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "PUT /v1/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", rekeyUpdate, addr, len(body), body)
+		time.Sleep(time.Duration(round*round) * 20 * time.Microsecond)
+		c.Close()
+		last := s.do("PUT", rekeyUpdate, body).want(200)
+		s.do("PUT", rekeyUpdate, body).wantText(200, strings.TrimSpace(last.text))
+		s.takeKeys(last, 3)
+		s.sealAndUnseal(s.keys, 2)
+	}
+}
+
+// T23 and T26: of two starts one wins; however many shares come at once there is one new generation; and a root
+// generation that the old holders approve beside it either came to its end before it, or never does.
+func TestRekeyRaces(t *testing.T) {
+	const crowd = 6
+	for range 5 {
+		s := ready(t, crowd, 3)
+		at := func(n int, f func(i int) *response) (good []*response) {
+			all := make([]*response, n)
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() { all[i] = f(i) })
+			}
+			wg.Wait()
+			for _, r := range all {
+				if r.code == 200 {
+					good = append(good, r)
+				} else if r.code != 400 {
+					t.Errorf("%s: %d %s", r.what, r.code, r.text)
+				}
+			}
+			return good
+		}
+		started := at(crowd, func(int) *response { return s.do("PUT", rekeyInit, `{"secret_shares":4,"secret_threshold":3}`) })
+		if len(started) != 1 {
+			t.Fatalf("%d starts won", len(started))
+		}
+		nonce := started[0].str("nonce")
+		root := s.do("PUT", attempt, "").want(200)
+		var tokens []string
+		var last *response
+		for _, r := range at(2*crowd, func(i int) *response {
+			if i%2 == 0 {
+				return s.do("PUT", rekeyUpdate, keyBody(s.keys[i/2], nonce))
+			}
+			return s.do("PUT", update, keyBody(s.keys[i/2], root.str("nonce")))
+		}) {
+			switch {
+			case r.body["complete"] != true:
+			case r.body["keys"] == nil:
+				tokens = append(tokens, xorDecode(t, r.str("encoded_token"), root.str("otp")))
+			case last != nil:
+				t.Error("two sets of shares")
+			default:
+				last = r
+			}
+		}
+		if last == nil || len(tokens) > 1 {
+			t.Fatalf("no new shares, or %d tokens", len(tokens))
+		}
+		s.takeKeys(last, 4)
+		if n := s.rootTokens(); n != 1+len(tokens) {
+			t.Errorf("%d tokens, but %d replies with one", n-1, len(tokens))
+		}
+		s.do("GET", attempt, "").want(200).is("started", false)
+		s.sealAndUnseal(s.keys, 3)
+	}
+}
+
+// T52 for new shares: they are in the reply that hands them out and nowhere else; nothing of them is left in the
+// server's own memory once it is out.
+func TestNewSharesLeakNowhere(t *testing.T) {
+	s := ready(t, 2, 2)
+	var handed [][]byte
+	update := s.api.routes[rekeyUpdate].ops[opUpdate]
+	s.api.routes[rekeyUpdate].ops[opUpdate] = func(x *exchange) (*reply, error) {
+		rep, err := update(x)
+		if r, ok := rep.raw.(rekeyResult); ok {
+			handed = append(handed, r.KeysBase64...)
+			for _, key := range r.KeysBase64 {
+				if len(bytes.Trim(key, "\x00")) == 0 {
+					t.Error("nothing was there to begin with")
+				}
+			}
+		}
+		return rep, err
+	}
+	last, nonce := s.rekeyed(`{"secret_shares":3,"secret_threshold":2,"require_verification":true}`, 2)
+	s.do("PUT", rekeyUpdate, keyBody(s.keys[1], nonce)).want(200)
+	if len(handed) != 6 {
+		t.Fatalf("%d shares were handed out, want 6", len(handed))
+	}
+	for i, key := range handed {
+		if len(bytes.Trim(key, "\x00")) > 0 {
+			t.Errorf("share %d is still there", i)
+		}
+	}
+	for _, key := range last.list("keys") {
+		c := newCanaries(t, key, s.root, "there-is-no-one-time-password")
+		for _, path := range []string{rekeyInit, rekeyVerify, "sys/ceremonies", "sys/ceremonies/" + nonce, "sys/ceremonies/holders"} {
+			c.sing(t, path, s.do("GET", path, "").text)
+		}
+		for _, method := range []string{"GET", "PUT"} {
+			c.sing(t, "result", s.do(method, "sys/ceremonies/"+nonce+"/result", "", withToken(s.root)).text)
+		}
+		c.sing(t, "the backup", s.do("GET", "sys/rekey/backup", "", withToken(s.root)).want(400).text)
+		c.sing(t, "the transcript", s.do("GET", "sys/transcript/entries?limit=1000", "").want(200).text)
+		c.sing(t, "the log", s.log.String())
+	}
+}

@@ -124,12 +124,11 @@ func stack() []string {
 	}
 }
 
-// answer holds the order in which a request is looked at. The table lookup before the rate limit reads nothing but
-// the path, and decides only which limit it is.
+// answer holds the order in which a request is looked at. The table lookup came before the rate limit: it reads nothing
+// but the path, and decides only which limit it is and how long the request may take.
 func (x *exchange) answer() (*reply, error) {
 	var errClient error
 	x.client, errClient = x.listener.identify(x.r)
-	x.target = x.match(x.r.URL)
 	if err := x.limiter().take(x.client.bucket(), x.Now()); err != nil {
 		return nil, err
 	}
@@ -196,6 +195,8 @@ func (x *exchange) routed() (handler, error) {
 		return nothingHere(errUnsupported), nil
 	case handle == nil:
 		return nil, errUnsupported
+	case x.nonce != "" && !isNonce(x.nonce):
+		return nil, node.ErrNoCeremony
 	}
 	return handle, x.checkWrapping()
 }
@@ -234,6 +235,16 @@ func tokenOf(h http.Header) secret.Bytes {
 // access is what the request asks of a token.
 func (x *exchange) access() node.Access {
 	return node.Access{Token: x.token, Path: strings.TrimSuffix(x.path, "/"), Capability: x.op.capability(), Sudo: x.route.sudo}
+}
+
+// allowed is nil if the request's token allows it, for what is not read or written in one transaction with that.
+func (x *exchange) allowed() error {
+	return x.Node.View(x.r.Context(), x.access(), func(*node.Call) error { return nil })
+}
+
+// stranger reports who is neither local nor has a live token.
+func (x *exchange) stranger() bool {
+	return !x.client.local() && !x.Node.Live(x.r.Context(), x.token)
 }
 
 // decode reads the body, which stays in one buffer that finish wipes, and finds its fields.
@@ -279,7 +290,7 @@ func (x *exchange) readBody() error {
 	x.body = make([]byte, 0, max(512, min(x.r.ContentLength+1, freeBody)))
 	for {
 		if len(x.body) == cap(x.body) {
-			if err := x.growBody(); err != nil {
+			if err := x.growBody(limit + 1); err != nil {
 				return err
 			}
 		}
@@ -297,14 +308,14 @@ func (x *exchange) readBody() error {
 	}
 }
 
-// growBody doubles the buffer, within the budget of who is asking.
-func (x *exchange) growBody() error {
-	size := 2 * cap(x.body)
+// growBody doubles the buffer, to at most so many bytes, within the budget of who is asking.
+func (x *exchange) growBody(most int64) error {
+	size := int(min(2*int64(cap(x.body)), most))
 	if size > freeBody {
 		if x.budget == nil {
-			x.budget = &x.strangers
-			if x.client.local() || x.Node.Live(x.r.Context(), x.token) {
-				x.budget = &x.known
+			x.budget = &x.known
+			if x.stranger() {
+				x.budget = &x.strangers
 			}
 		}
 		if err := x.budget.take(int64(size - cap(x.body))); err != nil {

@@ -2,12 +2,14 @@ package httpapi
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/seal"
 )
 
 // fields reads typed values from the object of a request. The first thing that is wrong is kept in err, after which
@@ -20,6 +22,7 @@ type fields struct {
 	members []member
 	weak    bool
 	err     error
+	pieces  int      // of comma-separated lists so far: they count like the values of a JSON list
 	owned   [][]byte // decoded into memory of their own; wiped with the body
 }
 
@@ -138,7 +141,11 @@ func (f *fields) duration(name string) time.Duration {
 		f.wrong(name, wantDuration)
 		return 0
 	}
-	d, ok := parseDuration(f.scalar(raw))
+	s := string(raw)
+	if raw[0] == '"' {
+		s = string(bytes.TrimSpace(unquote(raw)))
+	}
+	d, ok := parseDuration(s)
 	if !ok {
 		f.wrong(name, wantDuration)
 	}
@@ -190,17 +197,57 @@ func (f *fields) texts(name string) [][]byte {
 			}
 		}
 	case f.weak && raw[0] == '"':
-		for part := range bytes.SplitSeq(f.unquote(raw), []byte(",")) {
-			if part = bytes.TrimSpace(part); len(part) > 0 {
-				list = append(list, part)
-			}
-		}
+		return f.split(f.unquote(raw))
 	case f.weak && isNumber(raw):
 		list = append(list, raw)
 	default:
 		f.wrong(name, "a list of strings")
 	}
 	return list
+}
+
+// split takes a comma-separated text apart.
+func (f *fields) split(text []byte) (list [][]byte) {
+	if f.pieces += bytes.Count(text, []byte(",")) + 1; f.pieces > maxValues {
+		f.err = errMany
+		return nil
+	}
+	for part := range bytes.SplitSeq(text, []byte(",")) {
+		if part = bytes.TrimSpace(part); len(part) > 0 {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// perShare is texts for a list that has a value for each key share. One that is longer than any generation is refused
+// before anything is done with it.
+func (f *fields) perShare(name string) [][]byte {
+	list := f.texts(name)
+	if len(list) > seal.MaxShares {
+		f.wrong(name, wantPerShare)
+		return nil
+	}
+	return list
+}
+
+var wantPerShare = fmt.Sprintf("a list of at most %d strings", seal.MaxShares)
+
+// strsPerShare is perShare for what is no secret.
+func (f *fields) strsPerShare(name string) []string {
+	var list []string
+	for _, t := range f.perShare(name) {
+		list = append(list, string(t))
+	}
+	return list
+}
+
+// lines returns a text, or the texts of a list as one with a line for each.
+func (f *fields) lines(name string) string {
+	if raw := f.find(name); raw != nil && raw[0] == '[' {
+		return string(bytes.Join(f.perShare(name), []byte("\n")))
+	}
+	return f.str(name)
 }
 
 // strs is texts for what is no secret. It is nil only if the field isn't there.

@@ -183,6 +183,57 @@ func TestFieldList(t *testing.T) {
 	}
 }
 
+// A list counts the same however it is written, and one that is longer than a generation of shares can be is refused as
+// such.
+func TestListsAreBounded(t *testing.T) {
+	commas := func(n int) string { return `"` + strings.Repeat("a,", n-1) + `a"` }
+	for _, c := range []struct {
+		body  string
+		want  int // values of v
+		fails error
+	}{
+		{body: `{"v":` + commas(maxValues) + `}`, want: maxValues},
+		{body: `{"v":` + commas(maxValues+1) + `}`, fails: errMany},
+		{body: `{"v":` + strings.ReplaceAll(commas(maxValues+1), ",", `\u002c`) + `}`, fails: errMany},
+		{body: `{"v":"` + strings.Repeat(",", 2<<20) + `"}`, fails: errMany},
+		{body: `{"v":` + commas(maxValues/2) + `,"w":` + commas(maxValues/2) + `}`, want: maxValues / 2},
+		{body: `{"v":` + commas(maxValues/2) + `,"w":` + commas(maxValues/2+1) + `}`, fails: errMany},
+	} {
+		f := parsed(t, c.body, true)
+		got := f.texts("v")
+		f.texts("w")
+		if f.err != c.fails || c.fails == nil && len(got) != c.want {
+			t.Errorf("%.60s: %d values, %v, want %d, %v", c.body, len(got), f.err, c.want, c.fails)
+		}
+		if f := parsed(t, c.body, true); len(f.pairs("v")) > 0 || f.err == nil {
+			t.Errorf("%.60s: a map of that", c.body)
+		}
+	}
+	list := func(n int) string { return strings.TrimSuffix("["+strings.Repeat(`"b",`, n), ",") + "]" }
+	for text, want := range map[string]int{list(255): 255, list(256): -1, list(9_990): -1, commas(255): 255, commas(256): -1} {
+		body := `{"v":` + text + `}`
+		for name, read := range map[string]func(*fields) int{
+			"texts":   func(f *fields) int { return len(f.perShare("v")) },
+			"strings": func(f *fields) int { return len(f.strsPerShare("v")) },
+			"lines": func(f *fields) int {
+				if s := f.lines("v"); text[0] == '[' && s != "" {
+					return strings.Count(s, "\n") + 1
+				}
+				return want
+			},
+		} {
+			f := parsed(t, body, true)
+			got := read(f)
+			refused := want < 0 && (name != "lines" || text[0] == '[')
+			if refused != (f.err != nil) || !refused && got != want {
+				t.Errorf("%s of %.20s: %d, %v, want %d", name, body, got, f.err, want)
+			} else if refused && !strings.Contains(f.err.Error(), `"v" must be a list of at most 255 strings`) {
+				t.Errorf("%v", f.err)
+			}
+		}
+	}
+}
+
 func TestFieldPairs(t *testing.T) {
 	for _, c := range []struct {
 		value string

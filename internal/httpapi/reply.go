@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,9 @@ import (
 type reply struct {
 	status int    // 0: 200, or 204 if there is nothing to send
 	plain  string // sent as text
+	media  string // content type of plain, if it is not simply text
 	raw    any    // sent as it is
+	stream func() // writes the reply itself, status and all
 
 	// The envelope's content.
 	data     any
@@ -62,9 +65,12 @@ func (x *exchange) respond(rep *reply, err error) {
 	}
 	body := rep.raw
 	switch {
+	case rep.stream != nil:
+		rep.stream()
+		return
 	case rep.plain != "":
-		x.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		x.write(rep.status, []byte(rep.plain))
+		x.w.Header().Set("Content-Type", cmp.Or(rep.media, "text/plain; charset=utf-8"))
+		x.write(cmp.Or(rep.status, http.StatusOK), []byte(rep.plain))
 		return
 	case body == nil && (rep.data != nil || rep.auth != nil || rep.warnings != nil):
 		e := envelope{RequestID: x.id(), Data: rep.data, Warnings: rep.warnings, Auth: rep.auth}

@@ -2,12 +2,12 @@ package httpapi
 
 import (
 	"bytes"
-	"unicode"
+	"time"
 	"unicode/utf8"
 
+	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/delivery"
 	"github.com/quorate/quorate/internal/fault"
-	"github.com/quorate/quorate/internal/holder"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/secret"
 )
@@ -33,141 +33,129 @@ const (
 type rootFamily struct {
 	path string
 	of   node.Family
-	show func(node.RootStatus, moment, []string) *reply
+	show func(*node.Ceremony, moment, []string) *reply
 	trim bool // white space around a share is taken away
 }
 
 func (f rootFamily) status(x *exchange) (*reply, error) {
-	st, err := x.Node.RootStatus(x.r.Context())
+	c, err := x.Node.CeremonyOf(x.r.Context(), ceremony.RootToken)
 	if err != nil {
 		return nil, err
 	}
-	return f.show(st, onAttempt, nil), nil
+	return f.show(c, onAttempt, nil), nil
 }
 
 func (f rootFamily) start(x *exchange) (*reply, error) {
-	share, err := f.shareAsAuthority(x)
+	who, err := f.asker(x)
 	if err != nil {
 		return nil, err
 	}
-	defer share.Wipe()
-	req := node.StartRequest{Reason: x.fields.str("reason")}
+	req := node.StartRequest{
+		Kind: ceremony.RootToken, Reason: x.fields.reason(), TTL: x.fields.duration("ttl"), RootTokenTTL: x.fields.rootTokenTTL(),
+	}
 	if f.of == node.RootGeneration {
 		req.TokenID = x.token.Reveal()
 	} else {
-		req.OTP, req.PGPKey = x.fields.text("otp"), x.fields.text("pgp_key")
+		req.OTP, req.PGPKey, req.Age = x.fields.text("otp"), x.fields.text("pgp_key"), x.fields.lines("age_recipients")
 	}
-	switch {
-	case x.fields.err != nil:
+	if x.fields.err != nil {
 		return nil, x.fields.err
-	case !isReason(req.Reason):
-		return nil, errReason
 	}
-	st, err := x.Node.StartRoot(x.r.Context(), f.of, f.asker(x, share), req)
+	c, err := x.Node.Start(x.r.Context(), f.of, who, req)
 	if err != nil {
 		return nil, err
 	}
-	return f.show(st, onAttempt, nil), nil
+	return f.show(c, onAttempt, nil), nil
 }
 
 func (f rootFamily) cancel(x *exchange) (*reply, error) {
-	share, err := f.shareAsAuthority(x)
+	who, err := f.asker(x)
 	if err != nil {
 		return nil, err
 	}
-	st, ended, err := x.Node.CancelRoot(x.r.Context(), f.asker(x, share))
+	c, ended, err := x.Node.Cancel(x.r.Context(), ceremony.RootToken, "", who)
 	switch {
 	case err != nil:
 		return nil, err
 	case ended:
 		return &reply{}, nil
 	}
-	st.OTPLength = delivery.OTPLength
-	return f.show(st, onAttempt, []string{warnObjection}), nil
+	return f.show(c, onAttempt, []string{warnObjection}), nil
 }
 
 func (f rootFamily) approve(x *exchange) (*reply, error) {
-	key, nonce := f.key(x), x.fields.str("nonce")
-	if x.fields.err != nil {
-		return nil, x.fields.err
-	}
-	share, err := holder.ParseShare(key)
+	nonce := x.fields.str("nonce")
+	cred, err := x.requiredCredential(f.trim)
 	if err != nil {
 		return nil, err
 	}
-	st, err := x.Node.ApproveRoot(x.r.Context(), f.of, nonce, share)
+	c, err := x.Node.Approve(x.r.Context(), ceremony.RootToken, f.of, nonce, x.approver(cred))
 	if err != nil {
 		return nil, err
 	}
-	return f.show(st, onApproval, nil), nil
+	return f.show(c, onApproval, nil), nil
 }
 
-// key is the text of the share in the body.
-func (f rootFamily) key(x *exchange) []byte {
-	key := x.fields.text("key")
-	if f.trim {
-		key = bytes.TrimSpace(key)
+// asker leaves the token out where it is data.
+func (f rootFamily) asker(x *exchange) (node.Asker, error) {
+	cred, err := x.credential(f.trim)
+	if err != nil {
+		return node.Asker{}, err
 	}
-	return key
+	who := x.asker(cred)
+	if f.of == node.RootGeneration {
+		who.Token = secret.Bytes{}
+	}
+	return who, nil
 }
 
-func (f rootFamily) shareAsAuthority(x *exchange) (secret.Bytes, error) {
-	key := f.key(x)
-	if x.fields.err != nil {
-		return secret.Bytes{}, x.fields.err
+// reason returns why an attempt is started, as all may read it.
+func (f *fields) reason() string {
+	s := f.str("reason")
+	if f.err == nil && ceremony.CheckLine(s) != nil {
+		f.err = errReason
 	}
-	return optionalShare(key)
+	return s
 }
 
-// asker says what was seen of who asks: what the listener makes of the connection, the token unless it is data, and
-// the share.
-func (f rootFamily) asker(x *exchange, share secret.Bytes) node.Asker {
-	a := node.Asker{Path: x.path, Share: share}
-	switch x.listener.Ceremonies {
-	case CeremoniesLocal, "":
-		a.Local = x.client.local()
-	case CeremoniesOpen:
-		a.Local, a.Open = x.client.local(), true
+// rootTokenTTL returns how long a root token shall live: 0 for the server's default, negative for one that was asked to
+// never expire.
+func (f *fields) rootTokenTTL() time.Duration {
+	const name = "root_token_ttl"
+	d := f.duration(name)
+	if raw := f.find(name); raw == nil || d != 0 || raw[0] == '"' && len(bytes.TrimSpace(unquote(raw))) == 0 {
+		return d
 	}
-	if f.of != node.RootGeneration {
-		a.Token = x.token
-	}
-	return a
-}
-
-func isReason(s string) bool {
-	if len(s) > maxReason || !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
+	return -time.Second
 }
 
 // fiveFields is the reply of sys/root-generation.
 type fiveFields struct {
-	Nonce    string   `json:"nonce"`
-	Started  bool     `json:"started"`
-	Progress int      `json:"progress"`
-	Required int      `json:"required"`
-	Complete bool     `json:"complete"`
-	Warnings []string `json:"warnings,omitempty"` // an objection only
+	Nonce    string `json:"nonce"`
+	Started  bool   `json:"started"`
+	Progress int    `json:"progress"`
+	Required int    `json:"required"`
+	Complete bool   `json:"complete"`
 }
 
-func showFive(st node.RootStatus, _ moment, warnings []string) *reply {
-	return &reply{raw: fiveFields{st.Nonce, st.Started, st.Progress, st.Required, st.Complete, warnings}}
+func newFiveFields(c *node.Ceremony) fiveFields {
+	f := fiveFields{Required: c.Required, Complete: c.State == node.Complete}
+	if c.Attempt != nil {
+		f.Nonce, f.Started, f.Progress = c.Attempt.Nonce, true, c.Attempt.Progress()
+	}
+	return f
+}
+
+func showFive(c *node.Ceremony, _ moment, warnings []string) *reply {
+	return &reply{raw: struct {
+		fiveFields
+		Warnings []string `json:"warnings,omitempty"` // an objection only
+	}{newFiveFields(c), warnings}}
 }
 
 // tenFields is the reply of sys/generate-root.
 type tenFields struct {
-	Nonce            string   `json:"nonce"`
-	Started          bool     `json:"started"`
-	Progress         int      `json:"progress"`
-	Required         int      `json:"required"`
-	Complete         bool     `json:"complete"`
+	fiveFields
 	EncodedToken     string   `json:"encoded_token"`
 	EncodedRootToken string   `json:"encoded_root_token"`
 	PGPFingerprint   string   `json:"pgp_fingerprint"`
@@ -176,26 +164,28 @@ type tenFields struct {
 	Warnings         []string `json:"warnings,omitempty"` // an objection only
 }
 
-func showTen(st node.RootStatus, _ moment, warnings []string) *reply {
-	return &reply{raw: tenFields{
-		Nonce: st.Nonce, Started: st.Started, Progress: st.Progress, Required: st.Required, Complete: st.Complete,
-		EncodedToken: st.EncodedToken, EncodedRootToken: st.EncodedToken, PGPFingerprint: st.PGPFingerprint,
-		OTP: st.OTP, OTPLength: st.OTPLength, Warnings: warnings,
-	}}
+func showTen(c *node.Ceremony, m moment, warnings []string) *reply {
+	rep := tenFields{
+		fiveFields: newFiveFields(c), EncodedToken: c.EncodedToken, EncodedRootToken: c.EncodedToken, PGPFingerprint: c.PGPFingerprint,
+		OTP: c.OTP, Warnings: warnings,
+	}
+	if m == onAttempt {
+		rep.OTPLength = delivery.OTPLength
+	}
+	return &reply{raw: rep}
 }
 
 // showEnveloped is the reply of sys/generate-root-token. The keys of a map come out sorted.
-func showEnveloped(st node.RootStatus, m moment, warnings []string) *reply {
-	data := map[string]any{
-		"complete": st.Complete, "progress": st.Progress, "required": st.Required, "started": st.Started,
-	}
-	if st.Started {
-		data["nonce"], data["pgp_fingerprint"] = st.Nonce, st.PGPFingerprint
+func showEnveloped(c *node.Ceremony, m moment, warnings []string) *reply {
+	f := newFiveFields(c)
+	data := map[string]any{"complete": f.Complete, "progress": f.Progress, "required": f.Required, "started": f.Started}
+	if f.Started {
+		data["nonce"], data["pgp_fingerprint"] = f.Nonce, c.PGPFingerprint
 	}
 	if m == onApproval {
-		data["encoded_token"] = st.EncodedToken
+		data["encoded_token"] = c.EncodedToken
 	} else {
-		data["otp"], data["otp_length"] = st.OTP, st.OTPLength
+		data["otp"], data["otp_length"] = c.OTP, delivery.OTPLength
 	}
 	return &reply{data: data, warnings: warnings}
 }

@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/policy"
 )
@@ -61,15 +63,23 @@ type handler func(*exchange) (*reply, error)
 
 // route is one path of the wire contract, and all that is to be known about it before its handler runs.
 type route struct {
-	path      string // below /v1/, without a slash at either end
+	path      string // below /v1/, without a slash at either end; it may have one part that varies, "{nonce}"
 	raw       bool   // fields at the top level; otherwise the envelope
 	authority authority
 	sudo      bool  // needs sudo in addition
 	sealed    bool  // works without the keys; all others answer 503 then, before they look at anything else
 	rootOnly  bool  // says 400, not 404, when asked in a namespace
 	anywhere  bool  // answers in any namespace: there is only one server behind them all
+	endless   bool  // its reply takes as long as it takes
 	limit     int64 // bytes of body
 	ops       map[operation]handler
+
+	// For people and for the OpenAPI document.
+	summary string
+	fields  string // of the body of an update: "name type, ...", the type a string if there is none
+	query   string // the same of a read's query
+
+	dropFields string // the same of a delete's body, beside the credential of a ceremony
 }
 
 var (
@@ -85,6 +95,7 @@ var (
 type target struct {
 	route    *route
 	path     string // below /v1/; the one that policies see
+	nonce    string // what stands in the place of {nonce}; only a UUID is worth asking the node about
 	outside  bool   // not below /v1/
 	redirect string // where to ask instead
 	err      error
@@ -115,10 +126,37 @@ func (a *API) match(u *url.URL) target {
 	}
 	if r := a.routes[t.path]; r != nil {
 		t.route = r
+	} else if nonce, r := a.ofCeremony(t.path); r != nil {
+		t.route, t.nonce = r, nonce
 	} else if r := a.routes[strings.TrimSuffix(t.path, "/")]; r != nil && r.ops[opList] != nil && !r.raw {
 		t.route = r // lists are asked for with and without the slash
 	}
 	return t
+}
+
+// What every path of one ceremony begins with, and what stands for its nonce in the table.
+const (
+	ceremonies = "sys/ceremonies/"
+	anyNonce   = "{nonce}"
+)
+
+// ofCeremony finds the route of a path that has a nonce in it.
+func (a *API) ofCeremony(path string) (nonce string, r *route) {
+	rest, ok := strings.CutPrefix(path, ceremonies)
+	if !ok || rest == "" {
+		return "", nil
+	}
+	end := strings.IndexByte(rest, '/')
+	if end < 0 {
+		end = len(rest)
+	}
+	return rest[:end], a.ceremony[rest[end:]]
+}
+
+// isNonce reports the text of a UUID in the one form that the server makes.
+func isNonce(s string) bool {
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
 }
 
 // printable reports whether a path holds nothing that a person couldn't read.

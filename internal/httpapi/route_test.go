@@ -34,6 +34,17 @@ func TestMatch(t *testing.T) {
 		{"/v1/sys/init;x", "", "sys/init;x"},
 		{"/v1/.hidden/...", "", ".hidden/..."},
 		{"/v1/v1/sys/init", "", "v1/sys/init"},
+		{"/v1/sys/ceremonies", "sys/ceremonies", "sys/ceremonies"},
+		{"/v1/sys/ceremonies/", "sys/ceremonies", "sys/ceremonies/"},
+		{"/v1/sys/ceremonies/holders", "sys/ceremonies/holders", "sys/ceremonies/holders"},
+		{"/v1/sys/ceremonies/root-tokens", "sys/ceremonies/root-tokens", "sys/ceremonies/root-tokens"},
+		{"/v1/sys/ceremonies/" + neverNonce, "sys/ceremonies/{nonce}", "sys/ceremonies/" + neverNonce},
+		{"/v1/sys/ceremonies/" + neverNonce + "/approve", "sys/ceremonies/{nonce}/approve", "sys/ceremonies/" + neverNonce + "/approve"},
+		{"/v1/sys/ceremonies/" + neverNonce + "/", "", "sys/ceremonies/" + neverNonce + "/"},
+		{"/v1/sys/ceremonies/" + neverNonce + "/approve/", "", "sys/ceremonies/" + neverNonce + "/approve/"},
+		{"/v1/sys/ceremonies/" + neverNonce + "/nope", "", "sys/ceremonies/" + neverNonce + "/nope"},
+		{"/v1/sys/ceremonies/" + neverNonce + "/approve/x", "", "sys/ceremonies/" + neverNonce + "/approve/x"},
+		{"/v1/sys/ceremonies-" + neverNonce, "", "sys/ceremonies-" + neverNonce},
 	} {
 		got := a.match(parseURL(t, c.url))
 		if got.outside || got.redirect != "" || got.err != nil || got.route.path != c.route || got.path != c.path {
@@ -160,14 +171,36 @@ func TestRoutesAreComplete(t *testing.T) {
 		if r.limit <= 0 || r.limit > 4<<20 || len(r.ops) == 0 {
 			t.Errorf("%s: limit %d, %d operations", r.path, r.limit, len(r.ops))
 		}
+		if r.summary == "" {
+			t.Errorf("%s: nothing says what it is for", r.path)
+		}
+		for _, f := range append(parseFields(r.fields), parseFields(r.query)...) {
+			if f.schema == nil || strings.ContainsAny(f.name, " ,") {
+				t.Errorf("%s: the field %q has no type", r.path, f.name)
+			}
+		}
 		if r.sudo {
 			sudo = append(sudo, r.path)
 		}
 	}
-	if want := []string{"auth/token/accessors", "auth/token/revoke-orphan", "sys/seal"}; !slices.Equal(slices.Sorted(slices.Values(sudo)), want) {
+	if want := []string{
+		"auth/token/accessors", "auth/token/revoke-orphan", "sys/ceremonies/root-tokens", "sys/rotate", "sys/rotate/keyring", "sys/rotate/root", "sys/seal",
+	}; !slices.Equal(slices.Sorted(slices.Values(sudo)), want) {
 		t.Errorf("sudo is needed for %v, want %v", sudo, want)
 	}
-	if len(seen) != len(New(Options{}).routes) {
-		t.Error("the table and the map differ")
+	a := New(Options{})
+	if len(seen) != len(a.routes)+len(a.ceremony) {
+		t.Error("the table and the maps differ")
+	}
+}
+
+// Finding a route is what every request pays for.
+func TestMatchAllocatesNothing(t *testing.T) {
+	a := New(Options{})
+	for path := range a.routes {
+		u := parseURL(t, "/v1/"+path)
+		if n := testing.AllocsPerRun(20, func() { a.match(u) }); n != 0 {
+			t.Errorf("%s: %v allocations", path, n)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/ceremony"
+	"github.com/quorate/quorate/internal/holder"
 	"github.com/quorate/quorate/internal/node"
+	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/store/inmem"
 )
@@ -29,6 +33,7 @@ type server struct {
 	clock *clock
 	log   *logBuffer
 	l     Listener
+	ttl   time.Duration // of root tokens, by the server's configuration
 	// What the people hold, after init.
 	keys []string // hex
 	root string
@@ -83,7 +88,7 @@ func newServer(t *testing.T) *server {
 func (s *server) serve(st store.Store) {
 	s.t.Helper()
 	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	n, err := node.New(node.Options{Store: st, Now: s.clock.now, Logger: logger, ClusterName: "harbour", SweepInterval: 24 * time.Hour})
+	n, err := node.New(node.Options{Store: st, Now: s.clock.now, Logger: logger, ClusterName: "harbour", SweepInterval: 24 * time.Hour, RootTokenTTL: s.ttl})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -93,6 +98,7 @@ func (s *server) serve(st store.Store) {
 		Node: n, Logger: logger, Now: s.clock.now, Version: "0.1.0", StorageType: "inmem",
 		Limits: Limits{Open: Rate{PerSecond: 1e6, Burst: 1e6}, Token: Rate{PerSecond: 1e6, Burst: 1e6}},
 	})
+	s.api.watchers.interval, s.api.watchers.life = time.Millisecond, 10*time.Millisecond
 }
 
 // ready is an unsealed server.
@@ -183,7 +189,7 @@ func (g *response) checkShape(r *http.Request) {
 		"Content-Type": "application/json", "Cache-Control": "no-store",
 		"Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 	} {
-		if name == "Content-Type" && !strings.HasPrefix(r.URL.Path, "/v1/") {
+		if name == "Content-Type" && (!strings.HasPrefix(r.URL.Path, "/v1/") || g.code == 200 && isText(r.URL.Path)) {
 			continue
 		}
 		if got := g.header.Values(name); len(got) != 1 || got[0] != value {
@@ -211,6 +217,11 @@ func (g *response) checkShape(r *http.Request) {
 	}
 }
 
+// isText reports a path whose replies are text.
+func isText(path string) bool {
+	return strings.HasSuffix(path, "/watch") || path == "/v1/sys/metrics" || path == "/v1/sys/transcript/checkpoint"
+}
+
 func (g *response) want(code int, contains ...string) *response {
 	g.t.Helper()
 	if g.code != code {
@@ -233,6 +244,23 @@ func (g *response) wantErrors(code int, sentences ...string) {
 	}{append([]string{}, sentences...)})
 	if strings.TrimSpace(g.text) != string(want) {
 		g.t.Errorf("%s: %s, want %s", g.what, g.text, want)
+	}
+}
+
+// wantText says that the body is exactly this and a line break.
+func (g *response) wantText(code int, text string) *response {
+	g.t.Helper()
+	if g.want(code); g.text != text+"\n" {
+		g.t.Errorf("%s: %s, want %s", g.what, g.text, text)
+	}
+	return g
+}
+
+// wantJSON is wantText for an object inside.
+func (g *response) wantJSON(text string) {
+	g.t.Helper()
+	if g.text != text {
+		g.t.Errorf("%s: %s, want %s", g.what, g.text, text)
 	}
 }
 
@@ -296,6 +324,37 @@ func (g *response) fieldsAre(names ...string) {
 }
 
 func keyBody(key, nonce string) string { return fmt.Sprintf(`{"key":%q,"nonce":%q}`, key, nonce) }
+
+// list is a list of texts in the reply.
+func (g *response) list(name string) (texts []string) {
+	g.t.Helper()
+	values, ok := g.body[name].([]any)
+	if !ok {
+		g.t.Fatalf("%s: no list %q in %s", g.what, name, g.text)
+	}
+	for _, v := range values {
+		texts = append(texts, v.(string))
+	}
+	return texts
+}
+
+// signed is the body of a holder who keeps the share at home: key is its hex, statement what it signs.
+func signed(t *testing.T, key, nonce string, statement holder.Statement) string {
+	t.Helper()
+	share := secret.Own(unhex(t, key))
+	k := holder.Derive(share, statement.ClusterID, statement.Generation)
+	return fmt.Sprintf(`{"slot":%d,"signature":%q,"nonce":%q}`, statement.Slot, base64.StdEncoding.EncodeToString(k.Sign(statement)), nonce)
+}
+
+// approval is what the holder of slot signs to approve what is open.
+func (s *server) approval(kind ceremony.Kind, slot int) holder.Statement {
+	s.t.Helper()
+	c, err := s.node.CeremonyOf(s.t.Context(), kind)
+	if err != nil || c.Attempt == nil {
+		s.t.Fatal("nothing to approve", err)
+	}
+	return c.Attempt.Statement(slot, holder.ModeSignature)
+}
 
 func unhex(t *testing.T, s string) []byte {
 	t.Helper()

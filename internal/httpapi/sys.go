@@ -36,16 +36,34 @@ func initStatus(x *exchange) (*reply, error) {
 
 // initReply is the one time that the shares are seen. Byte slices are base64 in JSON, which is what KeysBase64 wants.
 type initReply struct {
+	shareTexts
+	RootToken  text   `json:"root_token"`
+	ClusterID  string `json:"cluster_id"`
+	Generation uint64 `json:"generation"`
+}
+
+// shareTexts are new shares, or the messages that hold them, in both encodings.
+type shareTexts struct {
 	Keys       []hexText `json:"keys"`
 	KeysBase64 [][]byte  `json:"keys_base64"`
-	RootToken  text      `json:"root_token"`
+}
+
+// shareTexts takes over keys, which are wiped when the reply is out.
+func (x *exchange) shareTexts(keys [][]byte) shareTexts {
+	x.fields.owned = append(x.fields.owned, keys...)
+	t := shareTexts{Keys: []hexText{}, KeysBase64: append([][]byte{}, keys...)}
+	for _, key := range keys {
+		t.Keys = append(t.Keys, key)
+	}
+	return t
 }
 
 func initialize(x *exchange) (*reply, error) {
 	f := &x.fields
 	req := node.InitRequest{
 		Shares: f.integer("secret_shares"), Threshold: f.integer("secret_threshold"),
-		PGPKeys: f.texts("pgp_keys"), RootTokenPGPKey: f.text("root_token_pgp_key"),
+		Labels: f.strsPerShare("holders"), PGPKeys: f.perShare("pgp_keys"), Age: f.strsPerShare("age_recipients"),
+		RootTokenPGPKey: f.text("root_token_pgp_key"), RootTokenAge: f.lines("root_token_age_recipients"), RootTokenTTL: f.rootTokenTTL(),
 		Replace: f.flag("replace", false), Local: x.client.local(),
 	}
 	recovery := f.integer("recovery_shares") != 0 || f.integer("recovery_threshold") != 0 || len(f.texts("recovery_pgp_keys")) > 0
@@ -59,12 +77,10 @@ func initialize(x *exchange) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.owned = append(append(f.owned, res.Keys...), res.RootToken.Reveal())
-	rep := initReply{Keys: []hexText{}, KeysBase64: res.Keys, RootToken: res.RootToken.Reveal()}
-	for _, key := range res.Keys {
-		rep.Keys = append(rep.Keys, key)
-	}
-	return &reply{raw: rep}, nil
+	f.owned = append(f.owned, res.RootToken.Reveal())
+	return &reply{raw: initReply{
+		shareTexts: x.shareTexts(res.Keys), RootToken: res.RootToken.Reveal(), ClusterID: res.ClusterID, Generation: res.Generation,
+	}}, nil
 }
 
 // sealState is the reply of seal-status and unseal.
@@ -84,13 +100,25 @@ type sealState struct {
 	ClusterID    string `json:"cluster_id,omitempty"`
 	RecoverySeal bool   `json:"recovery_seal"`
 	StorageType  string `json:"storage_type"`
+	*retiring           // only while there is one
+}
+
+// retiring is an old generation that can still unseal, because not enough holders of the new one have yet.
+type retiring struct {
+	Threshold int `json:"retiring_t"`
+	Shares    int `json:"retiring_n"`
+	Progress  int `json:"retiring_progress"`
 }
 
 func (x *exchange) sealState(st node.SealStatus, err error) (*reply, error) {
+	var old *retiring
+	if st.RetiringShares > 0 {
+		old = &retiring{st.RetiringThreshold, st.RetiringShares, st.RetiringProgress}
+	}
 	return &reply{raw: sealState{
 		Type: "shamir", Initialized: st.Initialized, Sealed: st.Sealed, Threshold: st.Threshold, Shares: st.Shares,
 		Progress: st.Progress, Nonce: st.Nonce, Version: x.Version, BuildDate: x.CommitDate, CommitDate: x.CommitDate,
-		ClusterName: st.ClusterName, ClusterID: st.ClusterID, StorageType: x.StorageType,
+		ClusterName: st.ClusterName, ClusterID: st.ClusterID, StorageType: x.StorageType, retiring: old,
 	}}, err
 }
 
@@ -111,7 +139,7 @@ func unseal(x *exchange) (*reply, error) {
 	if reset {
 		return x.sealState(x.Node.ResetUnseal(x.r.Context(), share, x.client.local()))
 	}
-	return x.sealState(x.Node.Unseal(x.r.Context(), share, x.client.local()))
+	return x.sealState(x.Node.Unseal(x.r.Context(), share, x.client.local(), x.client.bucket().String()))
 }
 
 // optionalShare reads a share where one may be given. Who gets it wipes it.
@@ -122,7 +150,7 @@ func optionalShare(key []byte) (secret.Bytes, error) {
 	return holder.ParseShare(key)
 }
 
-func seal(x *exchange) (*reply, error) {
+func sealServer(x *exchange) (*reply, error) {
 	return &reply{}, x.Node.Seal(x.r.Context(), x.access())
 }
 

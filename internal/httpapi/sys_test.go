@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 )
 
 func TestInit(t *testing.T) {
@@ -47,7 +50,8 @@ func TestInit(t *testing.T) {
 	// What the stock clients send: zeros and nulls for what isn't meant.
 	got := s.do("POST", "sys/init", `{"secret_shares":5,"SECRET_THRESHOLD":3,"stored_shares":0,"recovery_shares":0,"recovery_threshold":0,"recovery_pgp_keys":null,"pgp_keys":null,"root_token_pgp_key":"","unknown":{}}`,
 		withHeader("Content-Type", "application/x-www-form-urlencoded"), stranger).want(200)
-	got.fieldsAre("keys", "keys_base64", "root_token")
+	got.fieldsAre("keys", "keys_base64", "root_token", "cluster_id", "generation")
+	got.is("generation", 1)
 	keys, keys64 := got.body["keys"].([]any), got.body["keys_base64"].([]any)
 	if len(keys) != 5 || len(keys64) != 5 {
 		t.Fatalf("%d and %d keys", len(keys), len(keys64))
@@ -67,6 +71,68 @@ func TestInit(t *testing.T) {
 	s.do("PUT", "sys/init", `{"secret_shares":5,"secret_threshold":3,"replace":true}`, stranger).want(403, "local connection")
 	s.do("PUT", "sys/init", `{"secret_shares":1,"secret_threshold":1,"replace":true}`).want(200)
 	s.do("GET", "sys/seal-status", "").is("n", 1)
+}
+
+// What the stock products don't have: labels, age recipients and a root token that expires.
+func TestInitExtras(t *testing.T) {
+	s := newServer(t)
+	ids := make([]*age.X25519Identity, 3)
+	for i := range ids {
+		var err error
+		if ids[i], err = age.GenerateX25519Identity(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b, owner := ids[0].Recipient().String(), ids[1].Recipient().String(), ids[2].Recipient().String()
+	two := `{"secret_shares":2,"secret_threshold":2`
+	for body, sentence := range map[string]string{
+		`,"holders":["alice"]}`:                                                     "label",
+		`,"holders":"alice,bob"}`:                                                   "JSON decoding",
+		`,"holders":["alice","two\nlines"]}`:                                        "",
+		`,"holders":["alice","` + strings.Repeat("b", 201) + `"]}`:                  "",
+		`,"age_recipients":["` + a + `"]}`:                                          "number of",
+		`,"age_recipients":["` + a + `","age1"]}`:                                   "age_recipients[1]",
+		`,"age_recipients":["` + a + `",""]}`:                                       "age_recipients[1]",
+		`,"age_recipients":["` + a + `",7]}`:                                        "JSON decoding",
+		`,"age_recipients":["` + a + `","` + b + `"],"pgp_keys":["AAAA","AAAA"]}`:   "",
+		`,"root_token_age_recipients":"age1name1xyz"}`:                              "root_token_age_recipients",
+		`,"root_token_age_recipients":"` + owner + `","root_token_pgp_key":"AAAA"}`: "",
+		`,"root_token_ttl":"-1h"}`:                                                  "duration",
+		`,"root_token_ttl":true}`:                                                   "duration",
+	} {
+		s.do("PUT", "sys/init", two+body).want(400, sentence)
+	}
+	s.do("GET", "sys/init", "").is("initialized", false)
+	got := s.do("PUT", "sys/init", two+`,"holders":["alice","bob"],"age_recipients":["`+a+`","`+b+`"],"root_token_age_recipients":"`+owner+`","root_token_ttl":"1h"}`).want(200)
+	for i, key := range got.list("keys") {
+		s.keys = append(s.keys, decryptAge(t, ids[i], unhex(t, key)))
+	}
+	message, err := base64.StdEncoding.DecodeString(got.str("root_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.root = decryptAge(t, ids[2], message)
+	s.unseal(2)
+	self := s.do("GET", "auth/token/lookup-self", "", withToken(s.root)).want(200).in("data")
+	self.is("ttl", 3600)
+	self.is("renewable", false)
+	s.do("GET", "sys/ceremonies/holders", "").want(200, `"label":"alice"`, `"label":"bob"`)
+	s.do("GET", "sys/seal-status", "").is("cluster_id", got.str("cluster_id"))
+	s.clock.step(time.Hour)
+	s.do("GET", "auth/token/lookup-self", "", withToken(s.root)).want(403)
+}
+
+func decryptAge(t *testing.T, id age.Identity, message []byte) string {
+	t.Helper()
+	r, err := age.Decrypt(bytes.NewReader(message), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestSealStatus(t *testing.T) {
@@ -138,7 +204,11 @@ func TestUnseal(t *testing.T) {
 	s.do("PUT", "sys/unseal", `{"reset":true,"key":"`+junk+`"}`, stranger).want(403)
 	s.do("PUT", "sys/unseal", `{"reset":true}`, withHeader("X-Forwarded-For", "127.0.0.1")).want(403)
 	s.do("GET", "sys/seal-status", "").is("progress", 1)
+	// A holder's does, whatever others gave; but not all the time.
 	s.do("PUT", "sys/unseal", `{"reset":true,"key":"`+s.keys[4]+`"}`, stranger).want(200).is("progress", 0)
+	s.do("PUT", "sys/unseal", `{"key":"`+s.keys[0]+`"}`).want(200).is("progress", 1)
+	s.do("PUT", "sys/unseal", `{"reset":true,"key":"`+s.keys[4]+`"}`, stranger).want(429, "")
+	s.do("PUT", "sys/unseal", `{"reset":true}`).want(200).is("progress", 0)
 	s.do("PUT", "sys/unseal", `{"key":"`+s.keys[0]+`"}`).want(200).is("progress", 1)
 	s.do("PUT", "sys/unseal", `{"reset":true}`).want(200).is("progress", 0)
 

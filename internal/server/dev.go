@@ -10,6 +10,7 @@ import (
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/token"
 )
 
 // DevOptions are the wishes of somebody who wants a server to play with.
@@ -30,7 +31,7 @@ func (s *server) startDev(ctx context.Context) error {
 		return fmt.Errorf("start the development server: %w", err)
 	}
 	defer res.Wipe()
-	if _, err := s.node.Unseal(ctx, secret.Copy(res.Keys[0]), true); err != nil {
+	if _, err := s.node.Unseal(ctx, secret.Copy(res.Keys[0]), true, ""); err != nil {
 		return fmt.Errorf("start the development server: %w", err)
 	}
 	token := res.RootToken
@@ -75,7 +76,7 @@ func (s *server) replaceRoot(ctx context.Context, first secret.Bytes) (secret.By
 		if err != nil {
 			return err
 		}
-		if _, err := c.Tokens.CreateRoot(c.Tx, key); err != nil {
+		if _, err := c.Tokens.CreateRoot(c.Tx, key, token.RootOptions{}); err != nil {
 			return err
 		}
 		return c.Revoke(c.Token, false)

@@ -149,12 +149,15 @@ func (s *server) openNode(context.Context) error {
 		ClusterName: s.cfg.ClusterName,
 		DefaultTTL:  s.cfg.DefaultLeaseTTL,
 		MaxTTL:      s.cfg.MaxLeaseTTL,
-		Ceremony: ceremony.Limits{
+		Limits: ceremony.Limits{
 			Unapproved: s.cfg.Ceremony.UnapprovedTimeout,
 			Idle:       s.cfg.Ceremony.IdleTimeout,
 			Total:      s.cfg.Ceremony.TotalTimeout,
 		},
-		ResultTTL: s.cfg.Ceremony.ResultTTL,
+		ResultTTL:       s.cfg.Ceremony.ResultTTL,
+		VerificationTTL: s.cfg.Ceremony.VerificationTimeout,
+		RootTokenTTL:    s.cfg.RootTokenTTL,
+		Mark:            s.markKeeper(),
 	})
 	if err != nil {
 		return err
@@ -169,13 +172,16 @@ func (s *server) openNode(context.Context) error {
 
 // openFronts binds every listener, so that an address in use or a bad certificate is found before anything else.
 func (s *server) openFronts(context.Context) error {
-	s.onClose(s.closeFronts)
 	api := httpapi.New(httpapi.Options{
 		Node:        s.node,
 		Logger:      s.log,
 		Version:     s.Version,
 		CommitDate:  s.CommitDate,
 		StorageType: s.cfg.Storage.Type,
+	})
+	s.onClose(func(ctx context.Context) error {
+		api.EndWatches()
+		return s.closeFronts(ctx)
 	})
 	for _, l := range s.cfg.Listeners {
 		f, err := openFront(l, api.Handler(wireListener(l, s.cfg.APIAddrLoopback())), s.log)
