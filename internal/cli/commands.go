@@ -23,7 +23,12 @@ BAO_TOKEN, else from ~/.vault-token, where "quorate login" keeps it.`,
 "quorate server" starts a server; every other command talks to one. Help for a command: quorate help COMMAND.`,
 		a.serverCommand(), a.statusCommand(),
 		group("operator", "Commands for operators and key holders.",
-			a.initCommand(), a.unsealCommand(), a.sealCommand(), a.generateRootCommand(), a.keyStatusCommand()),
+			a.initCommand(), a.unsealCommand(), a.sealCommand(), a.generateRootCommand(), a.keyStatusCommand(),
+			a.rekeyCommand(), a.rotateCommand(), a.rotateKeysCommand()),
+		a.ceremonyCommands(),
+		group("share", "Look at key shares.", a.shareCheckCommand(), a.shareArmourCommand(), a.shareRawCommand()),
+		group("transcript", "Export and verify the record of ceremonies.",
+			a.transcriptExportCommand(), a.transcriptVerifyCommand(), a.transcriptCheckpointCommand()),
 		a.loginCommand(),
 		group("token", "Create, inspect, renew and revoke tokens.",
 			a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand()),
@@ -34,7 +39,7 @@ BAO_TOKEN, else from ~/.vault-token, where "quorate login" keeps it.`,
 	run := c.Run
 	c.Run = func(env *command.Env) error {
 		if len(env.Args) > 0 && slices.Contains([]string{"-v", "-version", "--version"}, env.Args[0]) {
-			return a.printVersion("table")
+			return (&session{app: a, out: output{format: "table"}}).printVersion()
 		}
 		return run(env)
 	}

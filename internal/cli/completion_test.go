@@ -15,9 +15,9 @@ func TestCandidates(t *testing.T) {
 		words []string
 		want  string
 	}{
-		{nil, "completion delete list login operator print read server status token version write connection"},
-		{[]string{"s"}, "server status"},
-		{[]string{"operator", ""}, "generate-root init key-status seal unseal"},
+		{nil, "ceremony completion delete list login operator print read server share status token transcript version write connection"},
+		{[]string{"s"}, "server share status"},
+		{[]string{"operator", ""}, "generate-root init key-status rekey rotate rotate-keys seal unseal"},
 		{[]string{"operator", "generate-root", "-i"}, "-init"},
 		{[]string{"operator", "generate-root", "--i"}, "--init"},
 		{[]string{"operator", "init", "-key-shares=3", "-key-t"}, "-key-threshold"},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"unicode"
 
@@ -27,7 +29,7 @@ type connection struct {
 
 	skipVerify, noRedirects, curl, policy, nonInteractive bool
 
-	headers headerList
+	headers [][2]string
 }
 
 func (c *connection) flags(fs *flag.FlagSet, prefix string) {
@@ -40,7 +42,7 @@ func (c *connection) flags(fs *flag.FlagSet, prefix string) {
 	fs.BoolVar(&c.skipVerify, "tls-skip-verify", false, prefix+"accept any certificate; never with secrets that matter (BAO_SKIP_VERIFY)")
 	fs.StringVar(&c.namespace, "namespace", "", prefix+"`PATH` of the namespace (BAO_NAMESPACE)")
 	fs.StringVar(&c.namespace, "ns", "", prefix+"short for -namespace, `PATH`")
-	fs.Var(&c.headers, "header", prefix+"`NAME=VALUE` to send along; may be repeated")
+	fs.Func("header", prefix+"`NAME=VALUE` to send along; may be repeated", c.addHeader)
 	fs.StringVar(&c.wrapTTL, "wrap-ttl", "", prefix+"wrap the answer for this `DURATION` (BAO_WRAP_TTL)")
 	fs.BoolVar(&c.noRedirects, "disable-redirects", false, prefix+"don't follow a redirect (BAO_DISABLE_REDIRECTS)")
 	fs.BoolVar(&c.curl, "output-curl-string", false, prefix+"print the request as a curl command instead of sending it")
@@ -73,6 +75,7 @@ func (c *connection) client(token string) (*api.Client, error) {
 	if err != nil {
 		return nil, localf("setting up the client: %w", err)
 	}
+	client = client.WithResponseCallbacks(refuseRedirect)
 	client.SetToken(token)
 	if c.namespace != "" {
 		client.SetNamespace(c.namespace)
@@ -86,9 +89,27 @@ func (c *connection) client(token string) (*api.Client, error) {
 	return client, nil
 }
 
+// refuseRedirect makes an error of a redirect that is not followed: the api module takes it for success.
+func refuseRedirect(resp *api.Response) {
+	if resp.StatusCode >= http.StatusMultipleChoices && resp.StatusCode < http.StatusBadRequest {
+		text := fmt.Sprintf("%v it answers %d, to go elsewhere", errUnexpected, resp.StatusCode)
+		resp.Body.Close()
+		resp.Body = io.NopCloser(bytes.NewReader(jsonBody(api.ErrorResponse{Errors: []string{text}})))
+		resp.StatusCode = http.StatusBadGateway
+	}
+}
+
+type onceKey struct{}
+
+// once is for requests that are not tried again: what a lost answer was about may have happened.
+func once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
 // retry decides whether a request is tried again, as the api module does, but for the answer that a server is sealed:
 // that lasts until people have met, not until the next second.
 func retry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	if ctx.Value(onceKey{}) != nil {
+		return false, nil
+	}
 	const most = 4096 // bytes; our own answer is much shorter
 	if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
 		head, _ := io.ReadAll(io.LimitReader(resp.Body, most)) // what breaks it off is met again by whoever reads on
@@ -108,27 +129,33 @@ func (c *connection) configureTLS(cfg *api.Config) error {
 	if c.caCert == "" && c.caPath == "" && c.clientCert == "" && c.clientKey == "" && c.serverName == "" && !c.skipVerify {
 		return nil
 	}
-	or := func(flag, variable string) string {
-		if flag != "" {
-			return flag
-		}
-		return api.ReadBaoVariable(variable)
-	}
 	return cfg.ConfigureTLS(&api.TLSConfig{
-		CACert:        or(c.caCert, api.EnvVaultCACert),
-		CAPath:        or(c.caPath, api.EnvVaultCAPath),
-		ClientCert:    or(c.clientCert, api.EnvVaultClientCert),
-		ClientKey:     or(c.clientKey, api.EnvVaultClientKey),
-		TLSServerName: or(c.serverName, api.EnvVaultTLSServerName),
+		CACert:        cmp.Or(c.caCert, api.ReadBaoVariable(api.EnvVaultCACert)),
+		CAPath:        cmp.Or(c.caPath, api.ReadBaoVariable(api.EnvVaultCAPath)),
+		ClientCert:    cmp.Or(c.clientCert, api.ReadBaoVariable(api.EnvVaultClientCert)),
+		ClientKey:     cmp.Or(c.clientKey, api.ReadBaoVariable(api.EnvVaultClientKey)),
+		TLSServerName: cmp.Or(c.serverName, api.ReadBaoVariable(api.EnvVaultTLSServerName)),
 		Insecure:      c.skipVerify,
 	})
 }
 
-// call sends one request to a raw endpoint and decodes the answer, if there is one, into out. path has no /v1/. body
-// is the caller's to wipe; it is sent as it is, also when the api module tries again.
+var (
+	// errUnexpected is an answer with a good status that no server of the family gives.
+	errUnexpected = errors.New("unexpected answer: is this a Quorate or Vault server?")
+	// errNoContent is the answer that there is none: to a cancel, that it ended what it was about.
+	errNoContent = fmt.Errorf("%w it has nothing to say", errUnexpected)
+)
+
+// call sends one request to a raw endpoint and decodes the answer, a JSON object that isn't empty, into out; with nil
+// there must be none. path has no /v1/. body is the caller's to wipe; it is sent as it is, also when the api module tries
+// again.
 func call(ctx context.Context, client *api.Client, method, path string, body []byte, out any) error {
 	req := client.NewRequest(method, "/v1/"+path)
 	req.BodyBytes = body
+	return send(ctx, client, req, out)
+}
+
+func send(ctx context.Context, client *api.Client, req *api.Request, out any) error {
 	resp, err := client.RawRequestWithContext(ctx, req)
 	if resp != nil {
 		defer resp.Body.Close()
@@ -139,13 +166,31 @@ func call(ctx context.Context, client *api.Client, method, path string, body []b
 		}
 		return err
 	}
-	if resp.StatusCode == http.StatusNoContent || out == nil {
-		return nil
+	if resp.StatusCode == http.StatusNoContent {
+		if out == nil {
+			return nil
+		}
+		return errNoContent
 	}
-	if err := resp.DecodeJSON(out); err != nil {
-		return fmt.Errorf("the server's answer is not the JSON expected: %w", err)
+	text, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the server's answer broke off: %w", err)
+	case out == nil && len(text) == 0:
+		return nil
+	case out == nil || emptyObject(text):
+		return errUnexpected
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("%w it is not the JSON expected: %w", errUnexpected, err)
 	}
 	return nil
+}
+
+// emptyObject reports whether text is no JSON object, or one that says nothing.
+func emptyObject(text []byte) bool {
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(text, &fields) != nil || len(fields) == 0
 }
 
 // jsonBody encodes v, which can't fail for the types used here.
@@ -155,6 +200,15 @@ func jsonBody(v any) []byte {
 		panic("cli: request body: " + err.Error())
 	}
 	return b
+}
+
+// addGiven adds those of more that say something to the fields of a request.
+func addGiven(fields, more map[string]any) {
+	for name, v := range more {
+		if !reflect.ValueOf(v).IsZero() {
+			fields[name] = v
+		}
+	}
 }
 
 // requestText is for the two flags that print a request instead of sending it; the api module returns it as an error.
@@ -181,13 +235,8 @@ func usable(token string) string {
 	return token
 }
 
-// headerList collects -header flags.
-type headerList [][2]string
-
-func (h *headerList) String() string { return "" }
-
-// Set implements flag.Value. Its errors don't show the value: headers carry credentials.
-func (h *headerList) Set(s string) error {
+// addHeader takes a -header flag. Its errors don't show the value: headers carry credentials.
+func (c *connection) addHeader(s string) error {
 	name, value, ok := strings.Cut(s, "=")
 	switch {
 	case !ok || name == "":
@@ -195,6 +244,6 @@ func (h *headerList) Set(s string) error {
 	case strings.HasPrefix(strings.ToLower(name), "x-vault-"):
 		return errors.New("headers that begin with X-Vault- can't be set: they have flags of their own")
 	}
-	*h = append(*h, [2]string{name, value})
+	c.headers = append(c.headers, [2]string{name, value})
 	return nil
 }

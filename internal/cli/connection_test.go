@@ -196,11 +196,11 @@ func TestUnreadableTokenFile(t *testing.T) {
 	s.stdin = share(1)
 	for _, args := range [][]string{
 		{"status"},
-		{"operator", "init"},
+		{"operator", "init", "-n=1", "-t=1"},
 		{"operator", "init", "-status"},
 		{"operator", "unseal", "-"},
 		{"operator", "generate-root", "-init"},
-		{"operator", "generate-root", "-nonce=nonce-1", "-"},
+		{"operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-"},
 		{"operator", "generate-root", "-status"},
 		{"operator", "generate-root", "-cancel"},
 	} {

@@ -42,6 +42,16 @@ func localf(format string, args ...any) *failure {
 	return &failure{code: exitLocal, err: fmt.Errorf(format, args...)}
 }
 
+// stuck is a failure on this side while doing action.
+func stuck(action string, err error) *failure {
+	return &failure{code: exitLocal, action: action, err: err}
+}
+
+// unasked is a request that couldn't be made, where exit code 2 means something else.
+func unasked(action string, err error) *failure {
+	return &failure{code: exitLocal, action: action, err: err, hint: hintFor(err)}
+}
+
 // silent is an exit code that speaks for itself.
 func silent(code int) *failure { return &failure{code: code} }
 
@@ -72,6 +82,14 @@ func answered(err error) int {
 		return refused.StatusCode
 	}
 	return 0
+}
+
+// clockHint is for signatures that say when they were made.
+func clockHint(err error) error {
+	if err != nil && strings.Contains(err.Error(), "signed_at") {
+		return hinted(err, http.StatusBadRequest, "compare this machine's clock with the server's, then run this again")
+	}
+	return err
 }
 
 func hintFor(err error) string {
@@ -131,12 +149,8 @@ func (f *failure) write(w io.Writer) {
 
 func refusal(r *api.ResponseError) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "URL: %s %s\n", r.HTTPMethod, r.URL)
-	if r.RawError {
-		fmt.Fprintf(&b, "Code: %d. Raw Message:\n\n", r.StatusCode)
-	} else {
-		fmt.Fprintf(&b, "Code: %d. Errors:\n\n", r.StatusCode)
-	}
+	what := map[bool]string{true: "Raw Message", false: "Errors"}[r.RawError]
+	fmt.Fprintf(&b, "URL: %s %s\nCode: %d. %s:\n\n", r.HTTPMethod, r.URL, r.StatusCode, what)
 	for _, text := range r.Errors {
 		fmt.Fprintf(&b, "* %s\n", printable(strings.TrimSpace(text)))
 	}

@@ -112,8 +112,10 @@ func TestEmptyErrors(t *testing.T) {
 
 func TestNotJSON(t *testing.T) {
 	r := newRig(t)
-	r.on("GET sys/generate-root/attempt", 200, "<html>")
-	r.fails(exitServer, []string{"not the JSON expected"}, "operator", "generate-root", "-status")
+	for _, text := range []string{"<html>", "", "{}", "[]", "null"} {
+		r.on("GET sys/generate-root/attempt", 200, text)
+		r.fails(exitServer, []string{"unexpected answer: is this a Quorate or Vault server?"}, "operator", "generate-root", "-status")
+	}
 }
 
 func TestFailure(t *testing.T) {

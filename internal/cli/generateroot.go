@@ -2,14 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/creachadair/command"
@@ -28,21 +27,16 @@ const (
 
 // rootGeneration is the operator generate-root command.
 type rootGeneration struct {
-	*app
-	conn connection
-	out  output
-
-	init, cancel, status, generateOTP, holder bool
-	decode, otp, nonce, reason                string
-	pgpKey                                    keyFiles
-	idle                                      bool // no attempt was in progress when a share was asked for
-
-	open      *api.Client // speaks as nobody: status and approvals need no token, so none is sent
-	authority *api.Client // speaks as the user: for start and cancel, if the token is any good
+	attempting
+	generateOTP, sign bool // sign: approve by signature, the share stays here
+	decode, otp       string
+	pgpKey            []string
+	confirmation      // with sign
 }
 
 func (a *app) generateRootCommand() *command.C {
-	g := &rootGeneration{app: a}
+	g := &rootGeneration{}
+	g.app, g.typed = a, "quorate operator generate-root"
 	c := &command.C{
 		Name: "generate-root", Usage: "[flags]\n[flags] -",
 		Help: `Generate a new root token with a quorum of key holders.
@@ -52,34 +46,28 @@ asked for one after the other, and the new token is printed, alone, on standard 
 
 Holders who sit elsewhere give one share each: -nonce=NONCE with the nonce of the attempt that they mean to approve.
 Shares are asked for without showing them; with - one is read from standard input.
+With -sign no share leaves this machine: what is approved is shown, and each share only signs it.
 
 Starting and cancelling need a local connection, a token that may, or a key share (-holder). A dead token in the
 environment is no hindrance.`,
 	}
 	g.flags(&c.Flags)
-	c.Run = func(env *command.Env) error {
-		args, err := positional(env, 0, unlimited)
-		if err != nil {
-			return err
-		}
-		return g.run(env.Context(), args)
-	}
-	return c
+	return g.command(c, answers|onlyShare, 0, unlimited, g.run)
 }
 
 func (g *rootGeneration) flags(fs *flag.FlagSet) {
-	g.conn.flags(fs, hidden)
-	g.out.flags(fs)
 	fs.BoolVar(&g.init, "init", false, "start an attempt")
 	fs.BoolVar(&g.cancel, "cancel", false, "cancel the attempt in progress")
 	fs.BoolVar(&g.status, "status", false, "show the attempt in progress")
 	fs.StringVar(&g.decode, "decode", "", "`ENCODED` token to decode with the one-time password; - for standard input")
 	fs.BoolVar(&g.generateOTP, "generate-otp", false, "print a one-time password that fits")
 	fs.StringVar(&g.otp, "otp", "", "one-time password `OTP`, for -init, -decode or the whole way; - for standard input; better left out: it is made or asked for")
-	fs.Var(&g.pgpKey, "pgp-key", "`FILE` with the OpenPGP public key that the token is encrypted to, instead of an OTP")
+	fs.Func("pgp-key", "`FILE` with the OpenPGP public key that the token is encrypted to, instead of an OTP", each(&g.pgpKey, readPGPKey))
 	fs.StringVar(&g.reason, "reason", "", "`TEXT` kept with the attempt: what it is for")
 	fs.StringVar(&g.nonce, "nonce", "", "`NONCE` of the attempt that the share is for")
-	fs.BoolVar(&g.holder, "holder", false, "start or cancel with the authority of a key share (asked for, or - for standard input)")
+	fs.BoolVar(&g.sign, "sign", false, "approve by signature: the share is not sent")
+	g.confirmation.flags(fs, "approve with -sign")
+	g.holderFlag(fs, "start or cancel")
 }
 
 func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
@@ -89,7 +77,10 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 	if _, err := g.out.format.resolve(); err != nil {
 		return err
 	}
-	if g.otp == "-" {
+	switch {
+	case g.otp == "-" && g.conn.curl && g.decode == "":
+		g.otp = otpHole
+	case g.otp == "-":
 		if err := g.readOTP(args); err != nil {
 			return err
 		}
@@ -97,14 +88,7 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 	if g.decode != "" { // needs no server
 		return g.decodeToken(ctx)
 	}
-	if g.open, err = g.conn.client(""); err != nil {
-		return err
-	}
-	token, err := currentToken()
-	if err != nil { // holders and those on the server's own machine need none
-		g.say("warning: going on without a token: %s", reasons(err))
-	}
-	if g.authority, err = g.conn.client(usable(token)); err != nil {
+	if err := g.connect(); err != nil {
 		return err
 	}
 	defer outlivePipe()()
@@ -118,28 +102,21 @@ func (g *rootGeneration) run(ctx context.Context, args []string) (err error) {
 	case g.status:
 		return g.showStatus(ctx)
 	}
-	return g.approve(ctx, args)
+	return g.give(ctx, args, "attempt", g.approveOnce, g.wholeWay)
 }
 
 // readOTP takes the OTP from standard input, so that it needn't be seen in the list of processes.
-func (g *rootGeneration) readOTP(args []string) error {
+func (g *rootGeneration) readOTP(args []string) (err error) {
 	if g.decode == "-" || len(args) > 0 {
 		return localf("standard input can't be both the OTP and something else: leave one of them out, and it is asked for")
 	}
-	line, err := readLine(g.stdin)
-	if err != nil {
-		return localf("reading the OTP: %w", err)
-	}
-	g.otp = string(line)
-	clear(line)
-	return nil
+	g.otp, err = g.pipedOTP()
+	return err
 }
 
 // check refuses what contradicts itself or would have no effect.
 func (g *rootGeneration) check(args []string) error {
 	switch {
-	case len(args) > 1 || len(args) == 1 && args[0] != "-":
-		return localf("%w", errShareArgument)
 	case g.modes() > 1:
 		return localf("-init, -cancel, -status, -decode and -generate-otp exclude each other")
 	case g.otp != "" && !g.usesOTP(args):
@@ -148,6 +125,10 @@ func (g *rootGeneration) check(args []string) error {
 		return localf("-otp and -pgp-key exclude each other: the token is encoded with one or encrypted to the other")
 	case len(g.pgpKey) > 1:
 		return localf("-pgp-key takes one key")
+	case g.sign && g.modes() > 0, g.confirmation.given() && !g.sign:
+		return localf("-sign is for giving shares, and -words and -digest for -sign: nothing else takes them")
+	case g.sign && g.holder:
+		return localf("-holder would send the share: to start by signature, quorate ceremony start -holder root-token")
 	}
 	return nil
 }
@@ -158,13 +139,8 @@ func (g *rootGeneration) usesOTP(args []string) bool {
 }
 
 // modes counts the flags of which each is a command of its own.
-func (g *rootGeneration) modes() (n int) {
-	for _, on := range []bool{g.init, g.cancel, g.status, g.decode != "", g.generateOTP} {
-		if on {
-			n++
-		}
-	}
-	return n
+func (g *rootGeneration) modes() int {
+	return countTrue(g.init, g.cancel, g.status, g.decode != "", g.generateOTP)
 }
 
 // rootStatus is a root generation as the server shows it.
@@ -173,30 +149,28 @@ type rootStatus struct {
 	Warnings []string `json:"warnings,omitempty"` // ours: says that a cancel only counts as an objection
 }
 
-func (s *rootStatus) encoded() string {
-	if s.EncodedToken != "" {
-		return s.EncodedToken
-	}
-	return s.EncodedRootToken
+func (s *rootStatus) encoded() string { return cmp.Or(s.EncodedToken, s.EncodedRootToken) }
+
+func (g *rootGeneration) ask(ctx context.Context, client *api.Client, method, path string, body []byte) (*rootStatus, error) {
+	st := &rootStatus{}
+	return st, call(ctx, client, method, path, body, st)
 }
 
 func (g *rootGeneration) readStatus(ctx context.Context) (*rootStatus, error) {
-	st := &rootStatus{}
-	return st, call(ctx, g.open, http.MethodGet, attemptPath, nil, st)
+	st, err := g.ask(ctx, g.open, http.MethodGet, attemptPath, nil)
+	return st, cmp.Or(err, wellFormed(st.Nonce))
 }
 
 // start sends body as it is; start and cancel are the two requests that carry the user's token.
 func (g *rootGeneration) start(ctx context.Context, body []byte) (*rootStatus, error) {
-	st := &rootStatus{}
-	return st, call(ctx, g.authority, http.MethodPut, attemptPath, body, st)
+	st, err := g.ask(ctx, g.authority, http.MethodPut, attemptPath, body)
+	return st, cmp.Or(err, wellFormed(st.Nonce))
 }
 
 // recipient is to whom the token goes, as fields of a start: both are strings, perhaps empty, as stock clients send them.
 func (g *rootGeneration) recipient() map[string]any {
 	fields := map[string]any{"otp": g.otp, "pgp_key": strings.Join(g.pgpKey, "")}
-	if g.reason != "" {
-		fields["reason"] = g.reason
-	}
+	addGiven(fields, map[string]any{"reason": g.reason})
 	return fields
 }
 
@@ -208,7 +182,7 @@ func (g *rootGeneration) startAttempt(ctx context.Context, args []string) error 
 	defer clear(body)
 	st, err := g.start(ctx, body)
 	if err != nil {
-		return g.notStarted(err)
+		return g.refusedStart(err)
 	}
 	if err := g.show(st); err != nil {
 		if st.OTP == "" {
@@ -232,49 +206,20 @@ func (g *rootGeneration) cancelAttempt(ctx context.Context, args []string) error
 		}
 		defer clear(body)
 	}
-	st := &rootStatus{}
-	if err := call(ctx, g.authority, http.MethodDelete, attemptPath, body, st); err != nil {
+	st, err := g.ask(ctx, g.authority, http.MethodDelete, attemptPath, body)
+	switch {
+	case errors.Is(err, errNoContent):
+		g.say("the root generation is cancelled, if one was in progress")
+		return nil
+	case err != nil:
 		return g.needAuthority(asking("cancelling the root generation", err))
 	}
-	if st.Started { // an objection; a cancel that ended the attempt has no body
-		for _, w := range st.Warnings {
-			g.say("warning: %s", printable(w))
-		}
-		return errors.Join(g.show(st), silent(exitServer))
-	}
-	g.say("the root generation is cancelled, if one was in progress")
-	return nil
+	g.warn(st.Warnings) // an objection; a cancel that ended the attempt has no body
+	return errors.Join(g.show(st), silent(exitServer))
 }
 
-// authorised is the body of a start or cancel; with -holder it carries a share as authority.
-func (g *rootGeneration) authorised(ctx context.Context, args []string, verb string, fields map[string]any) ([]byte, error) {
-	if !g.holder {
-		return jsonBody(fields), nil
-	}
-	return g.sharePayload(ctx, &g.conn, args, "key share of a holder, to "+verb+" with (will be hidden): ", fields)
-}
-
-// cancelCommand is how whoever started an attempt this way ends it: with the authority that it was started with.
-func (g *rootGeneration) cancelCommand() string {
-	if g.holder {
-		return "quorate operator generate-root -cancel -holder"
-	}
-	return "quorate operator generate-root -cancel"
-}
-
-func (g *rootGeneration) needAuthority(err error) error {
-	if g.holder {
-		return err
-	}
-	return hinted(err, http.StatusForbidden, "a key holder can do this from anywhere and without a token: add -holder")
-}
-
-func (g *rootGeneration) notStarted(err error) error {
-	err = g.needAuthority(asking("starting the root generation", err))
-	if strings.Contains(err.Error(), "already in progress") {
-		return hinted(err, http.StatusBadRequest, "see it with quorate operator generate-root -status, end it with -cancel (-cancel -holder by a key holder)")
-	}
-	return err
+func (g *rootGeneration) refusedStart(err error) error {
+	return g.notStarted("starting the root generation", err, "see it with quorate operator generate-root -status, end it with -cancel (-cancel -holder by a key holder)")
 }
 
 func (g *rootGeneration) showStatus(ctx context.Context) error {
@@ -287,26 +232,19 @@ func (g *rootGeneration) showStatus(ctx context.Context) error {
 
 // show prints an attempt in the rows, or the ten fields, of the stock command.
 func (g *rootGeneration) show(st *rootStatus) error {
-	return g.print(&g.out, st, func() string {
-		nonce := st.Nonce
-		if nonce == "" {
-			nonce = "n/a"
-		}
-		rows := []row{
-			{"Nonce", nonce},
-			{"Started", strconv.FormatBool(st.Started)},
-			{"Progress", fmt.Sprintf("%d/%d", st.Progress, st.Required)},
-			{"Complete", strconv.FormatBool(st.Complete)},
-		}
-		for _, r := range []row{{"PGP Fingerprint", st.PGPFingerprint}, {"Encoded Token", st.encoded()}, {"OTP", st.OTP}} {
-			if r[1] != "" {
-				rows = append(rows, r)
-			}
-		}
+	return g.print(st, func() string {
+		var t sheet
+		t.add("Nonce", cmp.Or(st.Nonce, "n/a"))
+		t.add("Started", st.Started)
+		t.add("Progress", fraction(st.Progress, st.Required))
+		t.add("Complete", st.Complete)
+		t.known("PGP Fingerprint", st.PGPFingerprint)
+		t.known("Encoded Token", st.encoded())
+		t.known("OTP", st.OTP)
 		if st.OTPLength > 0 {
-			rows = append(rows, row{"OTP Length", strconv.Itoa(st.OTPLength)})
+			t.add("OTP Length", st.OTPLength)
 		}
-		return table(rows)
+		return t.text()
 	})
 }
 
@@ -334,21 +272,21 @@ func (g *rootGeneration) decodeToken(ctx context.Context) error {
 	}
 	otp := []byte(g.otp)
 	if g.otp == "" {
-		tty, err := g.terminal(&g.conn)
+		tty, err := g.terminal("asking for the OTP", "give it through a pipe, with -otp=-")
 		if err != nil {
-			return &failure{code: exitLocal, action: "asking for the OTP", err: err, hint: "give it through a pipe, with -otp=-"}
+			return err
 		}
 		if otp, err = tty.Secret(ctx, "OTP (will be hidden): "); err != nil {
-			return &failure{code: exitLocal, action: "reading the OTP", err: err}
+			return stuck("reading the OTP", err)
 		}
 	}
 	defer clear(otp)
 	token, err := decode(encoded, otp)
 	if err != nil {
-		return &failure{code: exitLocal, action: "decoding the token", err: err}
+		return stuck("decoding the token", err)
 	}
 	defer clear(token)
-	return g.printToken(token)
+	return g.printBare("token", token)
 }
 
 // decode undoes the encoding, and notices most OTPs of other attempts: what comes out with them isn't printable, or
@@ -379,19 +317,4 @@ func tokenLike(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// printToken prints the new token, alone.
-func (g *rootGeneration) printToken(token []byte) error { return g.printBare("token", token) }
-
-// printBare prints a value, alone; in json and yaml under its name.
-func (g *rootGeneration) printBare(name string, value []byte) error {
-	format, err := g.out.format.resolve()
-	if err != nil {
-		return err
-	}
-	if format == "table" {
-		return g.printValue(string(value))
-	}
-	return g.encode(format, map[string]string{name: string(value)})
 }

@@ -15,8 +15,8 @@ func TestWholeWay(t *testing.T) {
 	want(t, "prompts", strings.Join(s.tty.prompts, "\n"),
 		"key share 1 of 2 (will be hidden; empty to stop): \nkey share 2 of 2 (will be hidden; empty to stop): ")
 	want(t, "stderr", got.err, `root generation started: 0 of 2 key shares given
-operation nonce: nonce-1
-holders elsewhere give their shares with: quorate operator generate-root -nonce=nonce-1
+operation nonce: 00000000-0000-4000-8000-000000000001
+holders elsewhere give their shares with: quorate operator generate-root -nonce=00000000-0000-4000-8000-000000000001
 accepted: 1 of 2 key shares given
 accepted: 2 of 2 key shares given
 root token generated
@@ -93,7 +93,7 @@ func TestWholeWayStopped(t *testing.T) {
 		s := newRootServer(t)
 		s.tty = &fakeTTY{answers: append([]string{share(1)}, stop...)}
 		got := s.fails(exitLocal, []string{
-			"stopped; the attempt stays open: 1 of 2 key shares given", "operation nonce: nonce-1",
+			"stopped; the attempt stays open: 1 of 2 key shares given", "operation nonce: 00000000-0000-4000-8000-000000000001",
 			"to go on: quorate operator generate-root\n", "to end it: quorate operator generate-root -cancel",
 		}, "operator", "generate-root")
 		want(t, "stdout", got.out, "")
@@ -106,7 +106,7 @@ func TestWholeWayStopped(t *testing.T) {
 		s.tty = &fakeTTY{answers: []string{share(2), "wrong" + serverOTP[5:], serverOTP}}
 		got = s.ok("operator", "generate-root")
 		want(t, "stdout", got.out, newToken)
-		if !strings.Contains(got.err, "a root generation is in progress: 1 of 2 key shares given\noperation nonce: nonce-1 (compare it") ||
+		if !strings.Contains(got.err, "a root generation is in progress: 1 of 2 key shares given\noperation nonce: 00000000-0000-4000-8000-000000000001 (compare it") ||
 			!strings.Contains(got.err, "that OTP doesn't fit: ") {
 			t.Errorf("%s", got.err)
 		}
@@ -143,7 +143,7 @@ func TestWholeWayInterruptedUnderWay(t *testing.T) {
 		update(w, r)
 	}
 	s.tty = &fakeTTY{answers: []string{share(1), share(2)}}
-	s.fails(exitLocal, []string{"the last share may have counted", "-nonce=nonce-1"}, "operator", "generate-root")
+	s.fails(exitLocal, []string{"the last share may have counted", "-nonce=00000000-0000-4000-8000-000000000001"}, "operator", "generate-root")
 }
 
 func TestWholeWayWithoutOTP(t *testing.T) {
@@ -239,10 +239,10 @@ func TestNonceChanges(t *testing.T) {
 	s.tty.before = func(string) {
 		if len(s.tty.prompts) == 2 {
 			s.end()
-			s.nonce = "nonce-of-a-stranger"
+			s.nonce = "99999999-0000-4000-8000-000000000009"
 		}
 	}
-	got := s.fails(exitLocal, []string{"you mean nonce-1, in progress is nonce-of-a-stranger", "none was sent"}, "operator", "generate-root")
+	got := s.fails(exitLocal, []string{"you mean 00000000-0000-4000-8000-000000000001, in progress is 99999999-0000-4000-8000-000000000009", "none was sent"}, "operator", "generate-root")
 	want(t, "stdout", got.out, "")
 	if last := s.last(); last.method != "GET" || len(s.given) > 0 {
 		t.Errorf("the share was sent: %v", last)
@@ -257,8 +257,8 @@ func TestAttemptEndsElsewhere(t *testing.T) {
 			s.end()
 		}
 	}
-	s.fails(exitLocal, []string{"the attempt nonce-1 has ended"}, "operator", "generate-root")
-	want(t, "shown", strings.Join(s.tty.shown, ""), "in case the attempt nonce-1 goes on or was completed, its token is decoded with this OTP: "+serverOTP)
+	s.fails(exitLocal, []string{"the attempt 00000000-0000-4000-8000-000000000001 has ended"}, "operator", "generate-root")
+	want(t, "shown", strings.Join(s.tty.shown, ""), "in case the attempt 00000000-0000-4000-8000-000000000001 goes on or was completed, its token is decoded with this OTP: "+serverOTP)
 	if last := s.last(); last.method != "GET" {
 		t.Errorf("the share was sent: %v", last)
 	}

@@ -69,7 +69,7 @@ func (s *rootServer) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.starts++
-	s.nonce, s.otp = fmt.Sprintf("nonce-%d", s.starts), body.OTP
+	s.nonce, s.otp = fmt.Sprintf("00000000-0000-4000-8000-%012d", s.starts), body.OTP
 	if body.PGP_Key != "" {
 		s.fingerprint = "abcd"
 	}
@@ -137,7 +137,7 @@ Complete      false
 OTP Length    24
 `)
 	got := s.ok("operator", "generate-root", "-init")
-	want(t, "start", got.out, `Nonce         nonce-1
+	want(t, "start", got.out, `Nonce         00000000-0000-4000-8000-000000000001
 Started       true
 Progress      0/2
 Complete      false
@@ -149,20 +149,20 @@ OTP Length    24
 		t.Errorf("%s", got.err)
 	}
 	s.stdin = share(1) + "\n"
-	got = s.ok("operator", "generate-root", "-nonce=nonce-1", "-")
-	want(t, "share", got.out, "Nonce       nonce-1\nStarted     true\nProgress    1/2\nComplete    false\n")
-	wantBody(t, s.last(), `{"key":"`+share(1)+`","nonce":"nonce-1"}`)
-	s.fails(exitServer, []string{"error giving the key share:", "already been provided"}, "operator", "generate-root", "-nonce=nonce-1", "-")
+	got = s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
+	want(t, "share", got.out, "Nonce       00000000-0000-4000-8000-000000000001\nStarted     true\nProgress    1/2\nComplete    false\n")
+	wantBody(t, s.last(), `{"key":"`+share(1)+`","nonce":"00000000-0000-4000-8000-000000000001"}`)
+	s.fails(exitServer, []string{"error giving the key share:", "already been provided"}, "operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
 	s.tty = &fakeTTY{answers: []string{share(2)}}
-	got = s.ok("operator", "generate-root", "-nonce=nonce-1")
+	got = s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001")
 	encoded := xor(newToken, serverOTP)
-	want(t, "complete", got.out, `Nonce            nonce-1
+	want(t, "complete", got.out, `Nonce            00000000-0000-4000-8000-000000000001
 Started          true
 Progress         2/2
 Complete         true
 Encoded Token    `+encoded+`
 `)
-	if !strings.Contains(got.err, "operation nonce: nonce-1") {
+	if !strings.Contains(got.err, "operation nonce: 00000000-0000-4000-8000-000000000001") {
 		t.Errorf("%s", got.err)
 	}
 	want(t, "decoded", s.ok("operator", "generate-root", "-decode="+encoded, "-otp="+serverOTP).out, newToken)
@@ -269,11 +269,11 @@ func TestCompletedForPGP(t *testing.T) {
 	s := newRootServer(t)
 	s.ok("operator", "generate-root", "-init", "-pgp-key="+write(t, "key", string(pgpPublic)))
 	s.stdin = share(1)
-	if got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-"); strings.Contains(got.err, "gpg") {
+	if got := s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-"); strings.Contains(got.err, "gpg") {
 		t.Errorf("%s", got.err)
 	}
 	s.stdin = share(2)
-	got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-")
+	got := s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
 	if !strings.Contains(got.err, "the token's owner decrypts it with: base64 -d | gpg --decrypt\n") || strings.Contains(got.err, "OTP") {
 		t.Errorf("%s", got.err)
 	}
@@ -343,13 +343,13 @@ func TestShareRefusedLocally(t *testing.T) {
 		t.Error("something was sent")
 	}
 	// T10: another attempt than the one meant. Both nonces are shown, and no share is sent.
-	got := s.fails(exitLocal, []string{"you mean nonce-0, in progress is nonce-1", "hint: ask whoever started it"}, "operator", "generate-root", "-nonce=nonce-0", "-")
+	got := s.fails(exitLocal, []string{"you mean 00000000-0000-4000-8000-000000000000, in progress is 00000000-0000-4000-8000-000000000001", "hint: ask whoever started it"}, "operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000000", "-")
 	hides(t, got.out, got.err)
 	if last := s.last(); last.method != "GET" || len(s.tty.prompts) > 0 {
 		t.Errorf("sent %v, asked %q", last, s.tty.prompts)
 	}
 	s.end()
-	s.fails(exitLocal, []string{"no root generation is in progress", "start one with -init"}, "operator", "generate-root", "-nonce=nonce-1", "-")
+	s.fails(exitLocal, []string{"no root generation is in progress", "start one with -init"}, "operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
 }
 
 // T33: whoever completed the ceremony and lost the reply gets it by giving the same share again.
@@ -357,11 +357,11 @@ func TestLostReplyAgain(t *testing.T) {
 	s := newRootServer(t)
 	s.ok("operator", "generate-root", "-init")
 	s.stdin = share(1)
-	s.ok("operator", "generate-root", "-nonce=nonce-1", "-")
+	s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
 	s.stdin = share(2)
 	s.drop = 1
-	s.fails(exitServer, []string{"error giving the key share:"}, "operator", "generate-root", "-nonce=nonce-1", "-")
-	if got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-"); !strings.Contains(got.out, "Encoded Token    "+xor(newToken, serverOTP)) {
+	s.fails(exitServer, []string{"error giving the key share:"}, "operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
+	if got := s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-"); !strings.Contains(got.out, "Encoded Token    "+xor(newToken, serverOTP)) {
 		t.Errorf("%s", got.out)
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,35 +16,26 @@ import (
 )
 
 func (a *app) readCommand() *command.C {
-	var conn connection
-	var out output
-	c := &command.C{
-		Name: "read", Usage: "[flags] PATH [KEY=VALUE ...]",
-		Help: "Read what is at a path. Pairs are sent as query parameters.",
-	}
-	conn.flags(&c.Flags, hidden)
-	out.flags(&c.Flags)
-	out.fieldFlag(&c.Flags)
-	c.Run = func(env *command.Env) error {
-		client, path, query, err := a.withQuery(env, &conn)
+	s := &session{app: a}
+	c := &command.C{Name: "read", Usage: "[flags] PATH [KEY=VALUE ...]", Help: "Read what is at a path. Pairs are sent as query parameters."}
+	return s.command(c, answers|pickable, 1, unlimited, func(ctx context.Context, args []string) error {
+		client, path, query, err := s.withQuery(args)
 		if err != nil {
 			return err
 		}
-		s, err := client.Logical().ReadWithDataWithContext(env.Context(), path, query)
+		found, err := client.Logical().ReadWithDataWithContext(ctx, path, query)
 		if err != nil {
 			return asking("reading", err)
 		}
-		if s == nil {
+		if found == nil {
 			return nothingAt(path)
 		}
-		return a.printSecret(&out, s)
-	}
-	return c
+		return s.printSecret(found)
+	})
 }
 
 func (a *app) writeCommand() *command.C {
-	var conn connection
-	var out output
+	s := &session{app: a}
 	var force bool
 	c := &command.C{
 		Name: "write", Usage: "[flags] PATH [KEY=VALUE ...]\n[flags] PATH -\n[flags] PATH @FILE",
@@ -52,107 +44,78 @@ func (a *app) writeCommand() *command.C {
 With - or @FILE instead of pairs, the whole data is JSON from standard input or the file.
 A key share as the VALUE of key= is refused where the path takes one: give key=- and the share through a pipe.`,
 	}
-	conn.flags(&c.Flags, hidden)
-	out.flags(&c.Flags)
-	out.fieldFlag(&c.Flags)
 	c.Flags.BoolVar(&force, "force", false, "write without any data")
 	c.Flags.BoolVar(&force, "f", false, "short for -force")
-	c.Run = func(env *command.Env) error {
-		args, err := positional(env, 1, unlimited)
-		if err != nil {
-			return err
-		}
+	return s.command(c, answers|pickable, 1, unlimited, func(ctx context.Context, args []string) error {
 		if len(args) == 1 && !force {
-			return env.Usagef("no data given: add KEY=VALUE, or -force to write none")
+			return s.env.Usagef("no data given: add KEY=VALUE, or -force to write none")
 		}
 		if err := refuseShare(args[0], args[1:]); err != nil {
 			return err
 		}
-		data, err := dataOf(args[1:], a.stdin)
+		data, err := dataOf(args[1:], s.stdin)
 		if err != nil {
 			return localf("reading the data: %w", err)
 		}
 		if takesShare(args[0]) {
 			trimShare(data)
 		}
-		client, err := a.client(&conn)
+		client, err := s.user()
 		if err != nil {
 			return err
 		}
-		s, err := client.Logical().WriteWithContext(env.Context(), cleanPath(args[0]), data)
-		if err != nil {
+		reply, err := client.Logical().WriteWithContext(ctx, cleanPath(args[0]), data)
+		switch {
+		case err != nil:
 			return asking("writing", err)
+		case reply != nil:
+			return s.printSecret(reply)
+		case s.out.field == "":
+			s.say("written")
 		}
-		if s == nil {
-			if out.field == "" {
-				a.say("written")
-			}
-			return nil
-		}
-		return a.printSecret(&out, s)
-	}
-	return c
+		return nil
+	})
 }
 
 func (a *app) listCommand() *command.C {
-	var conn connection
-	var out output
-	c := &command.C{
-		Name: "list", Usage: "[flags] PATH",
-		Help: "List the names below a path.",
-	}
-	conn.flags(&c.Flags, hidden)
-	out.flags(&c.Flags)
-	c.Run = func(env *command.Env) error {
-		args, err := positional(env, 1, 1)
-		if err != nil {
-			return err
-		}
-		client, err := a.client(&conn)
-		if err != nil {
-			return err
-		}
-		s, err := client.Logical().ListWithContext(env.Context(), cleanPath(args[0]))
+	s := &session{app: a}
+	c := &command.C{Name: "list", Usage: "[flags] PATH", Help: "List the names below a path."}
+	return s.command(c, answers|byUser, 1, 1, func(ctx context.Context, args []string) error {
+		found, err := s.client.Logical().ListWithContext(ctx, cleanPath(args[0]))
 		if err != nil {
 			return asking("listing", err)
 		}
-		if s == nil || s.Data == nil {
+		if found == nil {
 			return nothingAt(args[0])
 		}
-		keys, ok := s.Data["keys"].([]any)
+		keys, ok := found.Data["keys"].([]any)
 		if !ok {
 			return nothingAt(args[0])
 		}
-		return a.print(&out, keys, func() string {
+		return s.print(keys, func() string {
 			text := "Keys\n----\n"
 			for _, k := range keys {
 				text += visible(fmt.Sprint(k), "") + "\n"
 			}
 			return text
 		})
-	}
-	return c
+	})
 }
 
 func (a *app) deleteCommand() *command.C {
-	var conn connection
-	c := &command.C{
-		Name: "delete", Usage: "[flags] PATH [KEY=VALUE ...]",
-		Help: "Delete what is at a path. Pairs are sent as query parameters.",
-	}
-	conn.flags(&c.Flags, hidden)
-	c.Run = func(env *command.Env) error {
-		client, path, query, err := a.withQuery(env, &conn)
+	s := &session{app: a}
+	c := &command.C{Name: "delete", Usage: "[flags] PATH [KEY=VALUE ...]", Help: "Delete what is at a path. Pairs are sent as query parameters."}
+	return s.command(c, 0, 1, unlimited, func(ctx context.Context, args []string) error {
+		client, path, query, err := s.withQuery(args)
 		if err != nil {
 			return err
 		}
-		if _, err := client.Logical().DeleteWithDataWithContext(env.Context(), path, query); err != nil {
+		if _, err := client.Logical().DeleteWithDataWithContext(ctx, path, query); err != nil {
 			return asking("deleting", err)
 		}
-		a.say("deleted, if it existed")
+		s.say("deleted, if it existed")
 		return nil
-	}
-	return c
+	})
 }
 
 // nothingAt is the answer to a read of something absent.
@@ -167,11 +130,12 @@ func cleanPath(path string) string { return strings.TrimLeft(path, "/") }
 var shareTakers = []string{
 	"unseal", "root-generation/update", "root-generation/attempt", "generate-root/update", "generate-root/attempt",
 	"generate-root-token/update", "generate-root-token/attempt",
+	"rekey/init", "rekey/update", "rekey/verify", "rotate/root/init", "rotate/root/update", "rotate/root/verify",
 }
 
 func takesShare(where string) bool {
 	name, ok := strings.CutPrefix(strings.ToLower(path.Clean("/v1/"+where)), "/v1/sys/")
-	return ok && slices.Contains(shareTakers, name)
+	return ok && (slices.Contains(shareTakers, name) || name == "ceremonies" || strings.HasPrefix(name, "ceremonies/"))
 }
 
 // refuseShare refuses a share given as an argument, in any spelling that the server would understand.
@@ -198,34 +162,22 @@ func trimShare(data map[string]any) {
 }
 
 // withQuery reads a path and the parameters that go with it.
-func (a *app) withQuery(env *command.Env, conn *connection) (client *api.Client, path string, query map[string][]string, err error) {
-	args, err := positional(env, 1, unlimited)
-	if err != nil {
+func (s *session) withQuery(args []string) (client *api.Client, path string, query map[string][]string, err error) {
+	if err := refuseShare(args[0], args[1:]); err != nil {
 		return nil, "", nil, err
 	}
-	if query, err = queryOf(args[0], args[1:]); err != nil {
-		return nil, "", nil, err
-	}
-	client, err = a.client(conn)
-	return client, cleanPath(args[0]), query, err
-}
-
-func queryOf(where string, pairs []string) (map[string][]string, error) {
-	if err := refuseShare(where, pairs); err != nil {
-		return nil, err
-	}
-	var query map[string][]string
-	for _, pair := range pairs {
+	for _, pair := range args[1:] {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok {
-			return nil, localf("parameters are given as KEY=VALUE")
+			return nil, "", nil, localf("parameters are given as KEY=VALUE")
 		}
 		if query == nil {
 			query = map[string][]string{}
 		}
 		query[key] = append(query[key], value)
 	}
-	return query, nil
+	client, err = s.user()
+	return client, cleanPath(args[0]), query, err
 }
 
 // dataOf builds what is written. A key given several times becomes a list.

@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/creachadair/command"
-	"github.com/openbao/openbao/api/v2"
 )
 
+// unsealing is one run of the operator unseal command, as nobody.
+type unsealing struct{ session }
+
 func (a *app) unsealCommand() *command.C {
-	var conn connection
-	var out output
+	u := &unsealing{session{app: a}}
 	var reset, holder bool
 	c := &command.C{
 		Name: "unseal", Usage: "[flags]\n[flags] -",
@@ -22,44 +22,28 @@ func (a *app) unsealCommand() *command.C {
 The share is asked for without showing it; with - it is read from standard input.
 It is never taken from the command line, which other users and the shell's history can see.`,
 	}
-	conn.flags(&c.Flags, hidden)
-	out.flags(&c.Flags)
 	c.Flags.BoolVar(&reset, "reset", false, "forget the shares given so far; needs a local connection, or -holder")
 	c.Flags.BoolVar(&holder, "holder", false, "with -reset: prove with a key share that a holder wants it (asked for, or - for standard input)")
-	c.Run = func(env *command.Env) error {
-		args, err := positional(env, 0, unlimited)
-		if err != nil {
-			return err
-		}
+	return u.command(c, answers, 0, unlimited, func(ctx context.Context, args []string) (err error) {
 		if len(args) > 0 && args[0] != "-" {
 			return localf("%w", errShareArgument)
 		}
-		u := &unsealing{app: a, conn: &conn, out: &out}
-		if u.client, err = conn.client(""); err != nil {
+		if u.client, err = u.conn.client(""); err != nil {
 			return err
 		}
 		if reset {
-			return u.reset(env.Context(), args, holder)
+			return u.reset(ctx, args, holder)
 		}
-		return u.give(env.Context(), args)
-	}
-	return c
-}
-
-// unsealing is one run of the operator unseal command.
-type unsealing struct {
-	*app
-	conn   *connection
-	out    *output
-	client *api.Client // speaks as nobody
+		return u.give(ctx, args)
+	})
 }
 
 // give gives a share, if the server needs any.
 func (u *unsealing) give(ctx context.Context, args []string) error {
-	before := &api.SealStatusResponse{}
-	if !u.conn.curl && !u.conn.policy { // these two only print the request that gives the share
+	before := &sealStatus{}
+	if !u.printsRequest() {
 		var err error
-		if before, err = u.client.Sys().SealStatusWithContext(ctx); err != nil {
+		if before, err = readSealStatus(ctx, u.client); err != nil {
 			return asking("reading the seal status", err)
 		}
 		switch {
@@ -70,10 +54,10 @@ func (u *unsealing) give(ctx context.Context, args []string) error {
 			}
 		case !before.Sealed:
 			u.say("the server is unsealed already")
-			return u.printSealState(ctx, u.out, u.client, before)
+			return u.printSealState(ctx, before)
 		}
 	}
-	body, err := u.sharePayload(ctx, u.conn, args, "unseal key share (will be hidden): ", nil)
+	body, err := u.sharePayload(ctx, args, "unseal key share (will be hidden): ", nil)
 	if err != nil {
 		return err
 	}
@@ -81,111 +65,75 @@ func (u *unsealing) give(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if after.Sealed && after.Progress > 0 && after.Progress == before.Progress && after.Nonce == before.Nonce {
+	if after.Sealed && after.Progress+after.RetiringProgress > 0 && after.given() == before.given() {
 		u.say("this share was counted already")
 	}
 	return u.show(ctx, after)
 }
 
 // reset makes the server forget the shares given so far.
-func (u *unsealing) reset(ctx context.Context, args []string, holder bool) error {
+func (u *unsealing) reset(ctx context.Context, args []string, holder bool) (err error) {
 	fields := map[string]any{"reset": true}
-	if !holder {
-		st, err := u.send(ctx, jsonBody(fields))
-		if err != nil {
-			return hinted(err, http.StatusForbidden, "over a connection that isn't local, a reset needs a key share: add -holder")
+	body := jsonBody(fields)
+	if holder {
+		if body, err = u.sharePayload(ctx, args, "key share of a holder (will be hidden): ", fields); err != nil {
+			return err
 		}
-		return u.show(ctx, st)
-	}
-	body, err := u.sharePayload(ctx, u.conn, args, "key share of a holder (will be hidden): ", fields)
-	if err != nil {
-		return err
 	}
 	st, err := u.send(ctx, body)
-	if err != nil {
+	switch {
+	case err != nil && !holder:
+		return hinted(err, http.StatusForbidden, "over a connection that isn't local, a reset needs a key share: add -holder")
+	case err != nil:
 		return err
 	}
 	return u.show(ctx, st)
 }
 
 // send wipes body.
-func (u *unsealing) send(ctx context.Context, body []byte) (*api.SealStatusResponse, error) {
+func (u *unsealing) send(ctx context.Context, body []byte) (*sealStatus, error) {
 	defer clear(body)
-	st := &api.SealStatusResponse{}
+	st := &sealStatus{}
 	return st, asking("unsealing", call(ctx, u.client, http.MethodPut, "sys/unseal", body, st))
 }
 
-func (u *unsealing) show(ctx context.Context, st *api.SealStatusResponse) error {
-	return unprinted(u.printSealState(ctx, u.out, u.client, st), "the server took the request: quorate status shows its state")
-}
-
-// sharePayload takes a share and puts it into a request body, which the caller wipes.
-func (a *app) sharePayload(ctx context.Context, conn *connection, args []string, prompt string, fields map[string]any) ([]byte, error) {
-	if fields == nil {
-		fields = map[string]any{}
-	}
-	share, err := a.takeShare(ctx, conn, args, prompt)
-	if err != nil {
-		return nil, err
-	}
-	defer share.Wipe()
-	return a.shareBody(conn, share, fields), nil
+func (u *unsealing) show(ctx context.Context, st *sealStatus) error {
+	return unprinted(u.printSealState(ctx, st), "the server took the request: quorate status shows its state")
 }
 
 func (a *app) sealCommand() *command.C {
-	var conn connection
+	s := &session{app: a}
 	c := &command.C{
 		Name: "seal", Usage: "[flags]",
 		Help: `Seal the server: it forgets its keys, and a quorum has to unseal it again.
 
 A root generation in progress ends.`,
 	}
-	conn.flags(&c.Flags, hidden)
-	c.Run = func(env *command.Env) error {
-		if _, err := positional(env, 0, 0); err != nil {
-			return err
-		}
-		client, err := a.client(&conn)
-		if err != nil {
-			return err
-		}
-		if err := client.Sys().SealWithContext(env.Context()); err != nil {
+	return s.command(c, byUser, 0, 0, func(ctx context.Context, _ []string) error {
+		if err := call(ctx, s.client, http.MethodPut, "sys/seal", nil, nil); err != nil {
 			return asking("sealing", err)
 		}
-		a.say("the server is sealed")
+		s.say("the server is sealed")
 		return nil
-	}
-	return c
+	})
 }
 
 func (a *app) keyStatusCommand() *command.C {
-	var conn connection
-	var out output
-	c := &command.C{
-		Name: "key-status", Usage: "[flags]",
-		Help: "Show the term of the key that new records are encrypted with.",
+	s := &session{app: a}
+	c := &command.C{Name: "key-status", Usage: "[flags]", Help: "Show the term of the key that new records are encrypted with."}
+	return s.command(c, answers|byUser, 0, 0, s.printKeyStatus)
+}
+
+func (s *session) printKeyStatus(ctx context.Context, _ []string) error {
+	st, err := s.client.Sys().KeyStatusWithContext(ctx)
+	if err != nil {
+		return asking("reading the key status", err)
 	}
-	conn.flags(&c.Flags, hidden)
-	out.flags(&c.Flags)
-	c.Run = func(env *command.Env) error {
-		if _, err := positional(env, 0, 0); err != nil {
-			return err
-		}
-		client, err := a.client(&conn)
-		if err != nil {
-			return err
-		}
-		st, err := client.Sys().KeyStatusWithContext(env.Context())
-		if err != nil {
-			return asking("reading the key status", err)
-		}
-		return a.print(&out, st, func() string {
-			return table([]row{
-				{"Key Term", strconv.Itoa(st.Term)},
-				{"Install Time", st.InstallTime.UTC().Format(time.RFC822)},
-				{"Encryption Count", strconv.Itoa(st.Encryptions)},
-			})
-		})
-	}
-	return c
+	return s.print(st, func() string {
+		var t sheet
+		t.add("Key Term", st.Term)
+		t.add("Install Time", st.InstallTime.UTC().Format(time.RFC822))
+		t.add("Encryption Count", st.Encryptions)
+		return t.text()
+	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/base64"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,18 +66,18 @@ func TestOpenCallsCarryNoToken(t *testing.T) {
 	r.on("GET sys/init", 200, `{"initialized":true}`)
 	r.on("PUT sys/init", 200, `{"keys":["00"],"keys_base64":["AA=="],"root_token":"q.r"}`)
 	r.on("PUT sys/unseal", 200, sealedStatus)
-	r.on("GET sys/generate-root/attempt", 200, `{"nonce":"n","started":true,"required":3}`)
-	r.on("PUT sys/generate-root/update", 200, `{"nonce":"n","started":true,"progress":1,"required":3}`)
+	r.on("GET sys/generate-root/attempt", 200, `{"nonce":"00000000-0000-4000-8000-000000000001","started":true,"required":3}`)
+	r.on("PUT sys/generate-root/update", 200, `{"nonce":"00000000-0000-4000-8000-000000000001","started":true,"progress":1,"required":3}`)
 	t.Setenv("BAO_TOKEN", "not\x01printable") // and no broken one is in the way
 	r.stdin = canary
 	for _, args := range [][]string{
 		{"status"},
 		{"operator", "init", "-status"},
-		{"operator", "init"},
+		{"operator", "init", "-n=1", "-t=1"},
 		{"operator", "unseal", "-"},
 		{"operator", "unseal", "-reset"},
 		{"operator", "generate-root", "-status"},
-		{"operator", "generate-root", "-nonce=n", "-"},
+		{"operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-"},
 	} {
 		r.ok(args...)
 	}
@@ -112,12 +113,107 @@ func TestInit(t *testing.T) {
   "recovery_keys_hex": [],
   "recovery_keys_shares": 0,
   "recovery_keys_threshold": 0,
-  "root_token": "q.r"
+  "root_token": "q.r",
+  "unseal_keys_armoured": []
 }
 `)
 	got = r.ok("operator", "init", "-n=2", "-t=2", "-format=yaml")
 	if !strings.HasPrefix(got.out, "unseal_keys_b64:\n  - qg==\n  - uw==\n") {
 		t.Errorf("yaml: %s", got.out)
+	}
+}
+
+// Our own server says what the armour needs.
+func TestInitArmoured(t *testing.T) {
+	r := newRig(t)
+	b64 := func(text string) string { return base64.StdEncoding.EncodeToString(rawShare(t, text).Reveal()) }
+	answer := map[string]any{
+		"keys": []string{share(1), share(2)}, "keys_base64": []string{b64(share(1)), b64(share(2))}, "root_token": "q.r",
+		"cluster_id": thisCluster, "generation": 1,
+	}
+	r.on("PUT sys/init", 200, answer)
+	one, two := armoured(t, thisCluster, 1, 1, 2, share(1)), armoured(t, thisCluster, 1, 2, 2, share(2))
+	want(t, "table", r.ok("operator", "init", "-n=2", "-t=2").out, "Unseal Key 1: "+one+"\nUnseal Key 2: "+two+"\n\nInitial Root Token: q.r\n")
+	got := r.ok("operator", "init", "-n=2", "-t=2", "-holders=alice, bob")
+	want(t, "with labels", got.out, "# alice\nUnseal Key 1: "+one+"\n# bob\nUnseal Key 2: "+two+"\n\nInitial Root Token: q.r\n")
+	wantBody(t, r.last(), `{"secret_shares":2,"secret_threshold":2,"pgp_keys":null,"recovery_shares":0,"recovery_threshold":0,"recovery_pgp_keys":null,"root_token_pgp_key":"","holders":["alice","bob"]}`)
+	got = r.ok("operator", "init", "-n=2", "-t=2", "-format=json")
+	if !strings.Contains(got.out, `  "unseal_keys_b64": [
+    "`+b64(share(1))+`",`) || !strings.HasSuffix(got.out, `  "unseal_keys_armoured": [
+    "`+one+`",
+    "`+two+`"
+  ],
+  "cluster_id": "`+thisCluster+`",
+  "generation": 1
+}
+`) {
+		t.Errorf("%s", got.out)
+	}
+	// What can't be put into an armour stays as it is, all of it.
+	for name, change := range map[string]func(){
+		"no share":       func() { answer["keys_base64"] = []string{b64(share(1)), "AA=="} },
+		"another slot":   func() { answer["keys_base64"] = []string{b64(share(1)), b64(share(3))} },
+		"no generation":  func() { answer["generation"] = 0 },
+		"no cluster":     func() { delete(answer, "cluster_id") },
+		"no UUID for it": func() { answer["cluster_id"] = "here" },
+	} {
+		change()
+		if got := r.ok("operator", "init", "-n=2", "-t=2"); strings.Contains(got.out, "qshare1") || !strings.Contains(got.out, "Unseal Key 1: "+b64(share(1))) {
+			t.Errorf("%s: %s", name, got.out)
+		}
+	}
+}
+
+// agePublic is a recipient that nobody has the key of.
+const agePublic = "age1yzcs6s0yshlx59hpx9j5jd4pftjw5hzs6nuujyf8tdp8qj75pd2qgt3tgy"
+
+func TestInitAge(t *testing.T) {
+	r := newRig(t)
+	r.on("PUT sys/init", 200, map[string]any{
+		"keys": []string{share(1)}, "keys_base64": []string{"ZW5j"}, "root_token": "ZW5j", "cluster_id": thisCluster, "generation": 1,
+	})
+	age := write(t, "age", "# alice, and her spare key\n"+agePublic+"\n")
+	got := r.ok("operator", "init", "-n=1", "-t=1", "-age-recipients="+age, "-root-token-age-recipients=@"+age, "-root-token-ttl=8h", "-format=json")
+	wantBody(t, r.last(), `{"secret_shares":1,"secret_threshold":1,"pgp_keys":null,"recovery_shares":0,"recovery_threshold":0,"recovery_pgp_keys":null,"root_token_pgp_key":"",
+		"age_recipients":["`+agePublic+`"],"root_token_age_recipients":"`+agePublic+`","root_token_ttl":"28800s"}`)
+	if !strings.Contains(got.out, `"unseal_keys_armoured": []`) || !strings.Contains(got.err, "encrypted to the key of -age-recipients: whoever has its private key "+ageHint) {
+		t.Errorf("%+v", got)
+	}
+	r.fails(exitServer, []string{"2 key shares were asked for, and the server answers with 1"}, "operator", "init", "-n=2", "-t=2", "-age-recipients="+age+","+age)
+	r.seen = nil
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"takes one file", []string{"-root-token-age-recipients=" + age + "," + age}},
+		{"exclude each other", []string{"-root-token-age-recipients=" + age, "-root-token-pgp-key=" + write(t, "k", string(pgpPublic))}},
+		{"exclude each other", []string{"-age-recipients=" + age, "-pgp-keys=" + write(t, "k", string(pgpPublic))}},
+		{"names 1 files for 5 shares", []string{"-age-recipients=" + age}},
+		{"names 2 for 5 shares", []string{"-holders=a,b"}},
+		{"-root-token-ttl", []string{"-root-token-ttl=long"}},
+		{"-holders", []string{"-n=1", "-t=1", "-holders=a\nb"}},
+		{"-holders", []string{"-n=1", "-t=1", "-holders=" + strings.Repeat("a", 201)}},
+		{"no such file", []string{"-age-recipients=/nonexistent"}},
+	} {
+		r.fails(exitLocal, []string{c.want}, append([]string{"operator", "init"}, c.args...)...)
+	}
+	for _, c := range []struct{ content, want string }{
+		{"", "there is none"},
+		{"# nobody\n", "there is none"},
+		{"age1qqqq", "damaged"},
+		{"age1yubikey1qqqq", "never run here"},
+		{"age-secret-key-1qqqq", "holds a private key, which must not leave its owner"},
+		{agePublic + "\nAGE-SECRET-KEY-1QQQQ", "holds a private key"},
+		{"-----BEGIN OPENSSH PRIVATE KEY-----", "holds a private key"},
+		{strings.Repeat("#", maxKeyFile+1), "too large"},
+	} {
+		got := r.fails(exitLocal, []string{"-age-recipients", c.want}, "operator", "init", "-n=1", "-t=1", "-age-recipients="+write(t, "age", c.content))
+		if strings.Contains(strings.ToLower(got.err), "qqqq") {
+			t.Errorf("%s", got.err)
+		}
+	}
+	if len(r.seen) > 0 {
+		t.Error("what was refused reached the server")
 	}
 }
 
@@ -202,6 +298,7 @@ func TestPGPKeyFiles(t *testing.T) {
 	if !strings.Contains(got.err, "encrypted to the key in the same place") {
 		t.Errorf("advice: %s", got.err)
 	}
+	r.on("PUT sys/init", 200, `{"keys":["aa"],"keys_base64":["qg=="],"root_token":"q.r"}`)
 	if got := r.ok("operator", "init", "-n=1", "-t=1", "-pgp-keys="+binary); !strings.Contains(got.err, "the share is encrypted to the key of -pgp-keys") {
 		t.Errorf("advice for one: %s", got.err)
 	}

@@ -64,19 +64,28 @@ func (f formatValue) resolve() (string, error) {
 	return string(f), nil
 }
 
-// row is one line of a table.
-type row [2]string
-
 // print shows v: as text in table format, else v itself.
-func (a *app) print(o *output, v any, text func() string) error {
-	format, err := o.format.resolve()
+func (s *session) print(v any, text func() string) error {
+	format, err := s.out.format.resolve()
 	if err != nil {
 		return err
 	}
 	if format == "table" {
-		return a.write(text())
+		return s.write(text())
 	}
-	return a.encode(format, v)
+	return s.encode(format, v)
+}
+
+// printBare prints a value, alone; in json and yaml under its name.
+func (s *session) printBare(name string, value []byte) error {
+	format, err := s.out.format.resolve()
+	if err != nil {
+		return err
+	}
+	if format == "table" {
+		return s.printValue(string(value))
+	}
+	return s.encode(format, map[string]string{name: string(value)})
 }
 
 // encode prints v as json or yaml, with the keys in the order of v's fields in both.
@@ -95,7 +104,30 @@ func (a *app) encode(format string, v any) error {
 		}
 		buf = *bytes.NewBuffer(b)
 	}
-	return a.write(buf.String())
+	return a.write(escaped(buf.String()))
+}
+
+// acting reports whether a terminal may act on a character that JSON leaves as it is: C1 controls, and those that change
+// the direction of text.
+func acting(r rune) bool {
+	return r >= 0x7f && r <= 0x9f || r == 0x061c || r == 0x200e || r == 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// escaped writes what a terminal may act on as \uXXXX. In JSON it can only be within a string; in our YAML a string that
+// has it is in double quotes.
+func escaped(text string) string {
+	if !strings.ContainsFunc(text, acting) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if acting(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // errNotWritten is an answer that was lost on the way to standard output.
@@ -117,8 +149,7 @@ func unprinted(err error, hint string) error {
 	return err
 }
 
-// outlivePipe makes writing into a pipe that nobody reads an error, instead of the end of this process: for answers
-// that can't be had a second time.
+// outlivePipe makes writing into a pipe that nobody reads an error instead of the end: for answers that are had once.
 func outlivePipe() (undo func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGPIPE)
@@ -171,28 +202,118 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	}
 	err = n.Encode(token)
 	// "<<" would become the merge key, and the module loses text that is nothing but line breaks.
-	if text, ok := token.(string); ok && (n.Tag != "!!str" || strings.TrimSpace(text) != text) {
+	if text, ok := token.(string); ok && (n.Tag != "!!str" || strings.TrimSpace(text) != text || strings.ContainsFunc(text, acting)) {
 		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
 	}
 	return n, err
 }
 
-// header is the first two rows of the tables that have one.
-func header(rows []row) []row {
-	return append([]row{{"Key", "Value"}, {"---", "-----"}}, rows...)
+// row is one line of a table.
+type row []string
+
+// sheet collects the rows of a table.
+type sheet []row
+
+// header begins the tables that have one.
+func header() sheet { return sheet{{"Key", "Value"}, {"---", "-----"}} }
+
+func (t *sheet) add(name string, value any) { *t = append(*t, row{name, fmt.Sprint(value)}) }
+
+// known adds a row only if there is a value.
+func (t *sheet) known(name, value string) {
+	if value != "" {
+		t.add(name, value)
+	}
 }
 
-// table aligns rows. What is in them comes from elsewhere, so each stays on its line and does nothing to a terminal.
-func table(rows []row) string {
-	width := 0
-	for _, r := range rows {
-		width = max(width, utf8.RuneCountInString(visible(r[0], "")))
-	}
+// fraction is how far something has come.
+func fraction(done, all int) string { return fmt.Sprintf("%d/%d", done, all) }
+
+// text aligns the rows. What is in them comes from elsewhere, so each stays on its line and does nothing to a terminal.
+func (t sheet) text() string {
+	return t.lines(func(last string, _ int) string { return last })
+}
+
+// folded is text for people who decide by what they read: a long last cell in which somebody chose the words, which is
+// quoted or a list, goes on below itself, so that a terminal doesn't begin a line with it.
+func (t sheet) folded() string {
+	return t.lines(func(last string, indent int) string {
+		if !strings.ContainsAny(last, `",`) {
+			return last
+		}
+		return fold(last, indent)
+	})
+}
+
+func (t sheet) lines(end func(last string, indent int) string) string {
 	var b strings.Builder
-	for _, r := range rows {
-		name := visible(r[0], "")
-		pad := width - utf8.RuneCountInString(name) + 4
-		fmt.Fprintf(&b, "%s%s%s\n", name, strings.Repeat(" ", pad), visible(r[1], ""))
+	var width []int
+	for _, r := range t {
+		for i := range r {
+			r[i] = visible(r[i], "")
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
+		}
+	}
+	for _, r := range t {
+		last, indent := len(r)-1, 0
+		for i, cell := range r[:last] {
+			b.WriteString(cell + strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+4))
+			indent += width[i] + 4
+		}
+		b.WriteString(end(r[last], indent) + "\n")
 	}
 	return b.String()
+}
+
+// fold breaks text that begins at the column indent into lines of at most 76 columns, after a blank if there is one near
+// the end. Each line after the first has the same indent and a bar, which says that it is no line of its own.
+func fold(text string, indent int) string {
+	const right, least, bar = 76, 20, "| "
+	room := max(right-indent, least)
+	var b strings.Builder
+	for {
+		n := fitting(text, room)
+		if n == len(text) {
+			return b.String() + text
+		}
+		if blank := strings.LastIndexByte(text[:n], ' ') + 1; blank > n/2 {
+			n = blank
+		}
+		b.WriteString(text[:n] + "\n" + strings.Repeat(" ", indent) + bar)
+		text, room = text[n:], max(right-indent, least)-len(bar)
+	}
+}
+
+// fitting is how many bytes of text fit into so many columns.
+func fitting(text string, columns int) int {
+	for i, r := range text {
+		if columns--; r >= 0x1100 { // where characters begin that terminals show twice as wide
+			columns--
+		}
+		if columns < 0 {
+			return i
+		}
+	}
+	return len(text)
+}
+
+// quotedText shows a text that somebody chose, so that it is seen where it ends.
+func quotedText(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(visible(text, "")) + `"`
+}
+
+// quotedLabel is quotedText for a holder, who may have no label.
+func quotedLabel(label string) string {
+	if label == "" {
+		return ""
+	}
+	return quotedText(label)
+}
+
+// foldedLabel is a label in a line that begins with "# ", as do those below it.
+func foldedLabel(label string) string {
+	return strings.ReplaceAll(fold(visible(label, ""), len("# ")), "\n ", "\n#")
 }

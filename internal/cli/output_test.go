@@ -14,7 +14,7 @@ func printed(t *testing.T, o output, s *api.Secret) (stdout, stderr string) {
 	t.Helper()
 	cleanEnvironment(t)
 	var out, err bytes.Buffer
-	if e := (&app{stdout: &out, stderr: &err}).printSecret(&o, s); e != nil {
+	if e := (&session{app: &app{stdout: &out, stderr: &err}, out: o}).printSecret(s); e != nil {
 		t.Fatal(e)
 	}
 	return out.String(), err.String()
@@ -213,7 +213,7 @@ func TestField(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	err := (&app{stdout: &out}).printSecret(&output{field: "absent"}, s)
+	err := (&session{app: &app{stdout: &out}, out: output{field: "absent"}}).printSecret(s)
 	if f, ok := err.(*failure); !ok || f.code != exitLocal || out.Len() > 0 {
 		t.Errorf("absent field: %v, %q", err, &out)
 	}

@@ -117,6 +117,13 @@ func (r *rig) run(args ...string) result {
 		return r.tty, nil
 	}
 	code := a.main(r.ctx, args)
+	if r.tty != nil {
+		for _, prompt := range r.tty.prompts {
+			if len(prompt) > 79 {
+				r.t.Errorf("a prompt of %d characters: %s", len(prompt), prompt)
+			}
+		}
+	}
 	return result{code, out.String(), err.String()}
 }
 
@@ -154,6 +161,19 @@ func (r *rig) last() request {
 		r.t.Fatal("the server saw no request")
 	}
 	return r.seen[len(r.seen)-1]
+}
+
+// given is the last request that was no question.
+func (r *rig) given() (last request) {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, seen := range r.seen {
+		if seen.method != "GET" {
+			last = seen
+		}
+	}
+	return last
 }
 
 // fakeTTY is a person who has prepared their answers. An answer of "^C" interrupts, one of "^D" ends the input.

@@ -13,55 +13,45 @@ import (
 )
 
 // printSecret shows an enveloped answer, or one field of it.
-func (a *app) printSecret(o *output, s *api.Secret) error {
-	format, err := o.format.resolve()
+func (c *session) printSecret(s *api.Secret) error {
+	format, err := c.out.format.resolve()
 	if err != nil {
 		return err
 	}
-	if o.field != "" {
-		return a.printField(format, s, o.field)
+	if c.out.field != "" {
+		return c.printField(format, s, c.out.field)
 	}
 	if format != "table" {
-		return a.encode(format, s)
+		return c.encode(format, s)
 	}
-	for _, w := range s.Warnings {
-		a.say("warning: %s", printable(w))
-	}
-	if rows := secretRows(s); len(rows) > 0 {
-		return a.write(table(header(rows)))
+	c.warn(s.Warnings)
+	if t := secretSheet(s); len(t) > 0 {
+		return c.write(append(header(), t...).text())
 	}
 	return nil
 }
 
-func secretRows(s *api.Secret) []row {
-	rows := authRows(s.Auth)
+func secretSheet(s *api.Secret) (t sheet) {
+	if auth := s.Auth; auth != nil {
+		life := seconds(auth.LeaseDuration)
+		if auth.LeaseDuration == 0 {
+			life = "∞"
+		}
+		t.add("token", auth.ClientToken)
+		t.add("token_accessor", auth.Accessor)
+		t.add("token_duration", life)
+		t.add("token_renewable", auth.Renewable)
+		t.add("token_policies", quoted(auth.TokenPolicies))
+		t.add("identity_policies", quoted(auth.IdentityPolicies))
+		t.add("policies", quoted(auth.Policies))
+		for _, k := range slices.Sorted(maps.Keys(auth.Metadata)) {
+			t.add("token_meta_"+k, auth.Metadata[k])
+		}
+	}
 	for _, k := range slices.Sorted(maps.Keys(s.Data)) {
-		rows = append(rows, row{k, cell(k, s.Data[k])})
+		t.add(k, cell(k, s.Data[k]))
 	}
-	return rows
-}
-
-func authRows(auth *api.SecretAuth) []row {
-	if auth == nil {
-		return nil
-	}
-	life := seconds(auth.LeaseDuration)
-	if auth.LeaseDuration == 0 {
-		life = "∞"
-	}
-	rows := []row{
-		{"token", auth.ClientToken},
-		{"token_accessor", auth.Accessor},
-		{"token_duration", life},
-		{"token_renewable", strconv.FormatBool(auth.Renewable)},
-		{"token_policies", quoted(auth.TokenPolicies)},
-		{"identity_policies", quoted(auth.IdentityPolicies)},
-		{"policies", quoted(auth.Policies)},
-	}
-	for _, k := range slices.Sorted(maps.Keys(auth.Metadata)) {
-		rows = append(rows, row{"token_meta_" + k, auth.Metadata[k]})
-	}
-	return rows
+	return t
 }
 
 // printField prints one value: bare in table format, encoded otherwise.
@@ -73,16 +63,13 @@ func (a *app) printField(format string, s *api.Secret, name string) error {
 	if format != "table" {
 		return a.encode(format, v)
 	}
-	switch v := v.(type) {
+	switch v.(type) {
 	case nil:
 		return a.printValue("")
-	case string:
-		return a.printValue(v)
-	case json.Number, bool, int:
+	case string, json.Number, bool, int:
 		return a.printValue(fmt.Sprint(v))
-	default:
-		return a.printValue(string(jsonBody(v)))
 	}
+	return a.printValue(string(jsonBody(v)))
 }
 
 // field finds a value by the name it has in the table.
@@ -100,7 +87,7 @@ func field(s *api.Secret, name string) (any, bool) {
 	case name == "token_duration" && s.Auth != nil:
 		return s.Auth.LeaseDuration, true
 	}
-	for _, r := range secretRows(s) {
+	for _, r := range secretSheet(s) {
 		if r[0] == name {
 			return r[1], true
 		}

@@ -19,7 +19,7 @@ type serveFunc func(context.Context, *config.Config, server.Options) error
 
 // serverFlags is the server command.
 type serverFlags struct {
-	files                     listValue
+	files                     []string
 	check, dev, devNoStore    bool
 	devRootTokenID, devListen string
 	logLevel, logFormat       string
@@ -53,7 +53,7 @@ to play with, never for secrets.`,
 			return a.checkServer(cfg)
 		}
 		if err := a.serve(env.Context(), cfg, s.options(a)); err != nil {
-			return &failure{code: exitLocal, action: "running the server", err: err}
+			return stuck("running the server", err)
 		}
 		return nil
 	}
@@ -61,7 +61,7 @@ to play with, never for secrets.`,
 }
 
 func (s *serverFlags) flags(fs *flag.FlagSet) {
-	fs.Var(&s.files, "config", "`FILE` with the configuration, or a folder of such files")
+	fs.Func("config", "`FILE` with the configuration, or a folder of such files", repeated(&s.files))
 	fs.BoolVar(&s.check, "check", false, "only check the configuration, the certificates and the data folder")
 	fs.StringVar(&s.logLevel, "log-level", api.ReadBaoVariable("BAO_LOG_LEVEL"), "`LEVEL`: trace, debug, info, warn or error (BAO_LOG_LEVEL)")
 	fs.StringVar(&s.logFormat, "log-format", api.ReadBaoVariable("BAO_LOG_FORMAT"), "`FORMAT`: standard or json (BAO_LOG_FORMAT)")
@@ -86,7 +86,7 @@ func (a *app) checkServer(cfg *config.Config) error {
 		a.say("warning: %s", w)
 	}
 	if err := server.Check(cfg); err != nil {
-		return &failure{code: exitLocal, action: "checking the configuration", err: fmt.Errorf("\n%w", err)}
+		return stuck("checking the configuration", fmt.Errorf("\n%w", err))
 	}
 	a.say("the configuration is valid")
 	return nil
@@ -127,7 +127,7 @@ func (s *serverFlags) base() (*config.Config, error) {
 	}
 	cfg, err := config.Load(s.files[0])
 	if err != nil {
-		return nil, &failure{code: exitLocal, action: "reading the configuration", err: fmt.Errorf("\n%w", err)}
+		return nil, stuck("reading the configuration", fmt.Errorf("\n%w", err))
 	}
 	return cfg, nil
 }

@@ -71,10 +71,11 @@ func TestLineEnds(t *testing.T) {
 	}
 }
 
-func TestCleanShare(t *testing.T) {
+func TestReadGiven(t *testing.T) {
 	for _, good := range []string{canary, strings.ToUpper(canary), "wP/uAMD/7gDA/+4AwP/uAMD/7gDA/+4AwP/uAMD/7gA="} {
 		for _, space := range []string{"", " ", "\t", "\r\n"} {
-			share, err := cleanShare([]byte(space + good + space))
+			given, err := readGiven([]byte(space + good + space))
+			share := given.text
 			if err != nil || string(share.Reveal()) != good {
 				t.Errorf("%q: %v, %d bytes", space+good+space, err, share.Len())
 			}
@@ -82,7 +83,8 @@ func TestCleanShare(t *testing.T) {
 	}
 	for _, bad := range []string{"", "  ", canary + `"`, canary + " " + canary, "a-b_c", "a\x00b", "ü", `\u0061`} {
 		line := []byte(bad)
-		share, err := cleanShare(line)
+		given, err := readGiven(line)
+		share := given.text
 		if err == nil || !share.Empty() {
 			t.Errorf("%q passed", bad)
 		}
@@ -95,7 +97,7 @@ func TestCleanShare(t *testing.T) {
 
 // The body is valid JSON, and the share in it is what was given.
 func TestShareBody(t *testing.T) {
-	a := &app{}
+	s := &session{app: &app{}}
 	for _, c := range []struct {
 		fields map[string]any
 		want   string
@@ -104,11 +106,12 @@ func TestShareBody(t *testing.T) {
 		{map[string]any{"nonce": `a"b`}, `{"key":"` + canary + `","nonce":"a\"b"}`},
 		{map[string]any{"otp": "", "pgp_key": ""}, `{"key":"` + canary + `","otp":"","pgp_key":""}`},
 	} {
-		share, err := cleanShare([]byte(canary))
+		given, err := readGiven([]byte(canary))
+		share := given.text
 		if err != nil {
 			t.Fatal(err)
 		}
-		want(t, "body", string(a.shareBody(&connection{}, share, c.fields)), c.want)
+		want(t, "body", string(s.shareBody(share, c.fields)), c.want)
 	}
 }
 

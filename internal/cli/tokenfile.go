@@ -14,18 +14,6 @@ import (
 	"github.com/quorate/quorate/internal/wholefile"
 )
 
-// client returns a client that speaks as the user: with the token of the environment, else of the token file.
-func (a *app) client(conn *connection) (*api.Client, error) {
-	token, err := currentToken()
-	if err != nil {
-		return nil, err
-	}
-	if a.speaks = withToken; token == "" {
-		a.speaks = withoutToken
-	}
-	return conn.client(token)
-}
-
 // currentToken is BAO_TOKEN or VAULT_TOKEN, else what login stored; empty if there is neither.
 func currentToken() (string, error) {
 	if token := api.ReadBaoVariable(api.EnvVaultToken); token != "" {

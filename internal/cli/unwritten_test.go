@@ -97,11 +97,11 @@ func TestUnwrittenApproval(t *testing.T) {
 	s.ok("operator", "generate-root", "-init")
 	s.stdout = full(t)
 	s.stdin = share(1)
-	s.fails(exitLocal, []string{notWritten, "hint: the share was accepted"}, "operator", "generate-root", "-nonce=nonce-1", "-")
+	s.fails(exitLocal, []string{notWritten, "hint: the share was accepted"}, "operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
 	s.stdin = share(2)
-	s.fails(exitLocal, []string{notWritten, "hint: the result is not lost", "-nonce=nonce-1"}, "operator", "generate-root", "-nonce=nonce-1", "-")
+	s.fails(exitLocal, []string{notWritten, "hint: the result is not lost", "-nonce=00000000-0000-4000-8000-000000000001"}, "operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-")
 	s.stdout = nil
-	if got := s.ok("operator", "generate-root", "-nonce=nonce-1", "-"); !strings.Contains(got.out, xor(newToken, serverOTP)) {
+	if got := s.ok("operator", "generate-root", "-nonce=00000000-0000-4000-8000-000000000001", "-"); !strings.Contains(got.out, xor(newToken, serverOTP)) {
 		t.Errorf("what the hint says doesn't bring it: %+v", got)
 	}
 }

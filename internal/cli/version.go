@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -46,30 +47,16 @@ func readVersion() version {
 }
 
 func (a *app) versionCommand() *command.C {
-	var out output
-	c := &command.C{Name: "version", Usage: "[flags]", Help: "Show the version of this program."}
-	out.flags(&c.Flags)
-	c.Run = func(env *command.Env) error {
-		if _, err := positional(env, 0, 0); err != nil {
-			return err
-		}
-		format, err := out.format.resolve()
-		if err != nil {
-			return err
-		}
-		return a.printVersion(format)
-	}
-	return c
+	s := &session{app: a}
+	return s.command(&command.C{Name: "version", Usage: "[flags]", Help: "Show the version of this program."}, offline|answers, 0, 0,
+		func(context.Context, []string) error { return s.printVersion() })
 }
 
-func (a *app) printVersion(format string) error {
+func (s *session) printVersion() error {
 	v := readVersion()
-	if format != "table" {
-		return a.encode(format, v)
-	}
 	text := "Quorate " + v.Version
 	if v.Revision != "" {
 		text += fmt.Sprintf(" (%.12s, %s)", v.Revision, v.CommitDate)
 	}
-	return a.write(text + "\n")
+	return s.print(v, func() string { return text + "\n" })
 }
