@@ -25,6 +25,7 @@ type Options struct {
 	Uninitialised     bool // leave it without a cluster
 	Sealed            bool // initialise, but don't unseal
 	Listener          httpapi.Listener
+	Limits            httpapi.Limits
 	Store             store.Store
 	Now               func() time.Time
 }
@@ -74,13 +75,13 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	o.Listener.APIAddrLoopback = true
 	s := &Server{Log: &Buffer{}}
-	logger := slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
 	var err error
 	if s.Node, err = node.New(node.Options{Store: o.Store, Logger: logger, Now: o.Now, ClusterName: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Node.Close)
-	api := httpapi.New(httpapi.Options{Node: s.Node, Logger: logger, Version: "1.0.0", StorageType: "inmem", Now: o.Now})
+	api := httpapi.New(httpapi.Options{Node: s.Node, Logger: logger, Version: "1.0.0", StorageType: "inmem", Now: o.Now, Limits: o.Limits})
 	s.HTTP = httptest.NewServer(api.Handler(o.Listener))
 	t.Cleanup(s.HTTP.Close)
 	s.URL = s.HTTP.URL
@@ -106,7 +107,7 @@ func (s *Server) init(t testing.TB, o Options) {
 func (s *Server) Unseal(t testing.TB) {
 	t.Helper()
 	for i := 0; s.Node.Sealed(); i++ {
-		if _, err := s.Node.Unseal(t.Context(), secret.Copy(s.Shares[i]), true); err != nil {
+		if _, err := s.Node.Unseal(t.Context(), secret.Copy(s.Shares[i]), true, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

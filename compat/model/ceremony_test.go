@@ -33,7 +33,8 @@ type reference struct {
 	starter        int    // the holder who proved a share at the start, or 0
 	weak           bool   // nothing but its connection gave the authority to start
 	n, t           int
-	idle           time.Duration
+	unapproved     time.Duration
+	idle, total    time.Duration
 	begun          time.Time
 	votes          map[int]time.Time // :: slot → when
 	against        map[int]bool      // :: slot → objects
@@ -43,11 +44,11 @@ type reference struct {
 // over lists the reasons one after the other.
 func (r *reference) over(now time.Time) bool {
 	age := now.Sub(r.begun)
-	if r.cancelled || r.won || age >= 24*time.Hour || age < -24*time.Hour {
+	if r.cancelled || r.won || age >= r.total || age < -r.total {
 		return true
 	}
 	if len(r.votes) == 0 {
-		return age >= 5*time.Minute
+		return age >= r.unapproved
 	}
 	active := r.begun
 	for _, when := range r.votes {
@@ -111,7 +112,7 @@ func (r *reference) yields(c ceremony.Caller, now time.Time) bool {
 	case r.kind == "holder" && allowed:
 		return true
 	default:
-		return holds && c.Slot != r.starter && now.Sub(r.begun) >= 5*time.Minute
+		return holds && c.Slot != r.starter && now.Sub(r.begun) >= r.unapproved
 	}
 }
 
@@ -219,21 +220,29 @@ func (w *world) begin(c ceremony.Caller) {
 		Threshold: w.t, Holders: w.n, Recipient: string(rune('a' + w.starts%2)), Reason: "r", Initiator: by, Now: w.now,
 		Limits: ceremony.Limits{Idle: w.idle},
 	})
-	w.ref = &reference{
-		n: w.n, t: w.t, idle: w.idle, begun: w.now, votes: map[int]time.Time{}, against: map[int]bool{}, starter: max(c.Slot, 0),
+	w.ref = startedBy(c)
+	w.ref.n, w.ref.t, w.ref.begun = w.n, w.t, w.now
+	w.ref.unapproved, w.ref.idle, w.ref.total = 5*time.Minute, w.idle, 24*time.Hour
+	w.seen["started by "+w.ref.kind]++
+}
+
+// startedBy is an attempt of which only is said who started it.
+func startedBy(c ceremony.Caller) *reference {
+	r := &reference{
+		votes: map[int]time.Time{}, against: map[int]bool{}, starter: max(c.Slot, 0),
 		weak: c.Slot < 1 && (c.Token == "" || !c.TokenAllowed),
 	}
 	switch {
 	case c.Token != "":
-		w.ref.kind, w.ref.token = "token", c.Token
+		r.kind, r.token = "token", c.Token
 	case c.Slot > 0:
-		w.ref.kind = "holder"
+		r.kind = "holder"
 	case c.Local:
-		w.ref.kind = "local"
+		r.kind = "local"
 	default:
-		w.ref.kind = "anyone"
+		r.kind = "anyone"
 	}
-	w.seen["started by "+w.ref.kind]++
+	return r
 }
 
 // holder draws one of all, the starter more often than the others.
@@ -439,14 +448,21 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
+// setting gives the engine a setting, unless the command line does.
+func setting(t *testing.T, name, value string) {
+	f := flag.Lookup(name)
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })
+}
+
 // TestCeremony runs random interleavings of everybody's moves against the machine and the reference.
 func TestCeremony(t *testing.T) {
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set("500"); err != nil { // a few seconds
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })
-	}
+	setting(t, "rapid.checks", "500") // a few seconds
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, seen)

@@ -7,15 +7,20 @@ import (
 	"testing"
 )
 
-// T51: the disk fails under a running server. Whatever was acknowledged is there afterwards, and what could not be
-// made durable was not acknowledged.
-func TestDiskErrorsFailClosed(t *testing.T) {
+func needStrace(t *testing.T) {
+	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("strace is missing in CI")
 		}
 		t.Skip("SKIPPED LOUDLY: there is no strace on this machine, so no disk error was injected")
 	}
+}
+
+// T51: the disk fails under a running server. Whatever was acknowledged is there afterwards, and what could not be
+// made durable was not acknowledged.
+func TestDiskErrorsFailClosed(t *testing.T) {
+	needStrace(t)
 	for _, fault := range []string{"fdatasync:error=EIO:when=12+", "pwrite64:error=ENOSPC:when=40+", "pwrite64:error=EROFS:when=41+"} {
 		t.Run(fault, func(t *testing.T) {
 			s := newServer(t)

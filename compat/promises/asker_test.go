@@ -3,15 +3,12 @@ package promises
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/quorate/quorate/compat/harness"
-	"github.com/quorate/quorate/internal/store/inmem"
-	"github.com/quorate/quorate/internal/store/storetest"
 )
 
 // asker talks to a server over its wire.
@@ -117,25 +114,4 @@ func decode(t *testing.T, encoded any, otp string) string {
 		b[i] ^= otp[i]
 	}
 	return string(b)
-}
-
-// crashes tells a story over stores of which one commit fails, the first, the second and so on, in both ways in which it
-// can, until it is told without reaching the failure. crashed is what the story calls when it is cut off.
-func crashes(t *testing.T, story func(t *testing.T, st *storetest.Faulty, crashed func())) {
-	for _, mode := range []storetest.Mode{storetest.Lost, storetest.Kept} {
-		for n, again := 1, true; again; n++ {
-			again = false
-			t.Run(fmt.Sprintf("%v/%d", mode, n), func(t *testing.T) {
-				st := storetest.NewFaulty(inmem.New())
-				st.FailCommit(n, mode)
-				story(t, st, func() {
-					if again || !st.Crashed() {
-						t.Fatal("cut off by something else than the one failure")
-					}
-					again = true
-					st.Recover()
-				})
-			})
-		}
-	}
 }

@@ -6,73 +6,18 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	vault "github.com/hashicorp/vault/api"
 	bao "github.com/openbao/openbao/api/v2"
 
 	"github.com/quorate/quorate/compat/harness"
-	"github.com/quorate/quorate/internal/ceremony"
-	"github.com/quorate/quorate/internal/holder"
-	"github.com/quorate/quorate/internal/secret"
-	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/store/inmem"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
-
-// Promise 1: some quorum always opens the store. After a crash at any write of init, a quorum of shares that holders
-// already have in their hands unseals it; and so it does after a crash at any write that follows.
-// (Rekey and rotation, of which the promise speaks too, aren't built yet.)
-func TestPromise1(t *testing.T) {
-	crashes(t, func(t *testing.T, st *storetest.Faulty, crashed func()) {
-		boot := func(shares [][]byte) asker {
-			s := harness.Start(t, harness.Options{Uninitialised: true, Store: st})
-			s.Shares = shares
-			return operator(t, s)
-		}
-		a := boot(nil)
-		code, res, _ := a.ask("PUT", "sys/init", fields{"secret_shares": 3, "secret_threshold": 2})
-		if code != 200 { // the process is gone, and nobody has a share
-			crashed()
-			a = boot(nil)
-			res = a.want(200, "PUT", "sys/init", fields{"secret_shares": 3, "secret_threshold": 2, "replace": true})
-		}
-		for _, text := range res["keys"].([]any) {
-			share, err := hex.DecodeString(text.(string))
-			if err != nil {
-				t.Fatal(err)
-			}
-			a.server.Shares = append(a.server.Shares, share)
-		}
-		a.server.Root = res["root_token"].(string)
-		for _, step := range []func() int{
-			func() int { code, _, _ := a.ask("PUT", "sys/unseal", fields{"key": a.server.Hex(2)}); return code },
-			func() int { code, _, _ := a.ask("PUT", "sys/unseal", fields{"key": a.server.Hex(0)}); return code },
-			func() int { code, _, _ := a.ask("PUT", attempt, nil); return code },
-			func() int { code, _, _ := a.with(a.server.Root).ask("POST", "auth/token/create", nil); return code },
-			func() int { code, _, _ := a.with(a.server.Root).ask("PUT", "sys/seal", nil); return code },
-		} {
-			if code := step(); code >= 500 {
-				crashed()
-				break
-			}
-		}
-		root := a.server.Root
-		a = boot(a.server.Shares)
-		a.server.Root = root
-		a.server.Unseal(t)
-		if !a.lives(root) {
-			t.Error("unsealed, and the first root token is dead")
-		}
-		// From now on no init takes the cluster away from its holders.
-		a.want(400, "PUT", "sys/init", fields{"secret_shares": 3, "secret_threshold": 2, "replace": true})
-	})
-}
 
 // Promise 2: nobody without authority changes a ceremony. A stranger cannot start, block, cancel, reset or wear down an
 // attempt or an unseal.
@@ -214,185 +159,6 @@ func TestPromise4(t *testing.T) {
 	again := a.approve(2, nonce) // the reply was lost
 	if last["encoded_token"] != again["encoded_token"] || !a.lives(decode(t, last["encoded_token"], otp)) || a.tokens() != 3 {
 		t.Errorf("%v, again %v, %d tokens", last, again, a.tokens())
-	}
-}
-
-// Promise 5: holders know what they approve. What an attempt will do, for whom and why has one digest; every approval by
-// signature is bound to it. Wire clients that send a share are bound by the nonce.
-func TestPromise5(t *testing.T) {
-	share := secret.Copy(append(bytes.Repeat([]byte{5}, 32), 1))
-	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
-	base := ceremony.Params{
-		Nonce: "n", Kind: ceremony.RootToken, ClusterID: "c", Generation: 1, Threshold: 2, Holders: 3, Recipient: "ada", Reason: "because",
-		Initiator: ceremony.Initiator{By: ceremony.ByToken, Token: "t", Slot: 1}, Limits: ceremony.DefaultLimits(), Now: now,
-	}
-	key := holder.Derive(share, base.ClusterID, base.Generation)
-	verifier := func(int) (holder.Verifier, bool) { return key.Verifier(), true }
-	signature := key.Sign(ceremony.New(base).Statement(1, holder.ModeSignature))
-	approve := func(p ceremony.Params, slot int, mode holder.Mode) error {
-		_, err := ceremony.New(p).Approve(ceremony.Approval{Slot: slot, Mode: mode, Signature: signature}, verifier, now)
-		return err
-	}
-	if err := approve(base, 1, holder.ModeSignature); err != nil {
-		t.Fatalf("the attempt that was signed: %v", err)
-	}
-	if approve(base, 2, holder.ModeSignature) == nil || approve(base, 1, holder.ModeShare) == nil {
-		t.Error("one holder's signature counts for another, or for a share")
-	}
-	changed := 0
-	eachChange(reflect.ValueOf(&base).Elem(), "", func(field string) {
-		switch field {
-		case ".Holders", ".Limits.Unapproved", ".Limits.Idle", ".Initiator.Connection":
-			return // how long it waits for holders, and how many there are, is not what they approve
-		}
-		changed++
-		if err := approve(base, 1, holder.ModeSignature); err == nil {
-			t.Errorf("the signature is good for an attempt with another %s", field)
-		}
-	})
-	if changed < 12 {
-		t.Errorf("only %d fields were changed", changed)
-	}
-
-	// By share: the same attempt with another recipient is another nonce.
-	s := harness.Start(t, harness.Options{})
-	a := operator(t, s)
-	st := a.want(200, "PUT", attempt, fields{"otp": "the-otp-of-who-began-it!"})
-	before := st["nonce"].(string)
-	a.approve(0, before)
-	a.want(204, "DELETE", attempt, nil)
-	after, _ := a.start()
-	code, _, text := a.ask("PUT", update, fields{"key": s.Hex(1), "nonce": before})
-	if code != 400 || strings.Contains(text, after) {
-		t.Errorf("a share for the attempt that is no more: %d %s", code, text)
-	}
-	a.unchanged(after, 0)
-}
-
-// eachChange changes one field after the other, calls fn, and puts the field back.
-func eachChange(v reflect.Value, name string, fn func(field string)) {
-	if v.Type() == reflect.TypeFor[time.Time]() {
-		old := v.Interface().(time.Time)
-		v.Set(reflect.ValueOf(old.Add(time.Second)))
-		fn(name)
-		v.Set(reflect.ValueOf(old))
-		return
-	}
-	if v.Kind() == reflect.Struct {
-		for i := range v.NumField() {
-			eachChange(v.Field(i), name+"."+v.Type().Field(i).Name, fn)
-		}
-		return
-	}
-	old := reflect.ValueOf(v.Interface())
-	switch v.Kind() {
-	case reflect.String:
-		v.SetString(v.String() + "x")
-	case reflect.Int, reflect.Int64:
-		v.SetInt(v.Int() + int64(time.Millisecond))
-	case reflect.Uint64:
-		v.SetUint(v.Uint() + 1)
-	case reflect.Bool:
-		v.SetBool(!v.Bool())
-	default:
-		panic("a field of a new kind: " + name)
-	}
-	fn(name)
-	v.Set(old)
-}
-
-// Promise 6: nothing happens unseen. Until there is a transcript, what is recorded before it is answered is the approval
-// itself, in the store, and a line in the log.
-func TestPromise6(t *testing.T) {
-	st := inmem.New()
-	s := harness.Start(t, harness.Options{Store: st})
-	a := operator(t, s)
-	seen := func(what string, do func()) {
-		t.Helper()
-		before := s.Log.String()
-		do()
-		if lines := strings.TrimPrefix(s.Log.String(), before); !strings.Contains(lines, what) {
-			t.Errorf("%q is not in the log after it was answered: %q", what, lines)
-		}
-	}
-	var nonce string
-	seen(`msg="root generation started"`, func() { nonce, _ = a.start() })
-	seen(`msg="root generation approved" nonce=`+nonce+` slot=1 progress=1`, func() { a.approve(0, nonce) })
-	seen(`msg="root generation cancel" nonce=`+nonce, func() { a.want(204, "DELETE", attempt, nil) })
-	nonce, _ = a.start()
-	for i := range 2 {
-		a.approve(i, nonce)
-	}
-	// The process is gone: what it answered is recorded.
-	next := harness.Start(t, harness.Options{Store: st, Uninitialised: true})
-	next.Shares, next.Root = s.Shares, s.Root
-	next.Unseal(t)
-	operator(t, next).unchanged(nonce, 2)
-	seen(`slot=3 progress=3 required=3 complete=true`, func() { a.approve(2, nonce) })
-	seen(`msg=sealed`, func() { a.with(s.Root).want(204, "PUT", "sys/seal", nil) })
-	seen(`msg="share accepted" at=unseal progress=1`, func() { a.want(200, "PUT", "sys/unseal", fields{"key": s.Hex(0)}) })
-	t.Skip("SKIPPED LOUDLY: the rest of promise 6. There is no transcript yet, so that nothing is recorded durably that can be verified offline; " +
-		"an expiry is in the log only once it is swept, which package node tests")
-}
-
-// Promise 7: no secret leaks sideways. No share, token, one-time password or key appears in a log line, an error or a
-// record. (The real binary, its files and its log at the lowest level are searched in compat/process; the process list
-// in compat/cli, where a share on the command line is refused.)
-func TestPromise7(t *testing.T) {
-	st := inmem.New()
-	s := harness.Start(t, harness.Options{Store: st})
-	a := operator(t, s)
-	nonce, otp := a.start()
-	secrets := []string{s.Root, otp}
-	for i := range s.Shares {
-		secrets = append(secrets, s.Hex(i), s.Base64(i), string(s.Shares[i]), string(s.Shares[i][:32]))
-	}
-	absent := func(where, text string) {
-		t.Helper()
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) || strings.Contains(strings.ToLower(text), hex.EncodeToString([]byte(secret))) {
-				t.Errorf("%s holds a secret: %.200q", where, text)
-			}
-		}
-	}
-	for _, secret := range []string{s.Root, otp, s.Hex(0), s.Base64(1)} {
-		for _, body := range []fields{
-			{"key": secret + "x", "nonce": secret},
-			{"key": []string{secret}},
-			{secret: secret},
-			{"otp": secret + "x"},
-			{"pgp_key": secret},
-			{"encoded_token": secret, "otp": secret + "x"},
-			{"token": secret + "x"},
-			{"accessor": secret},
-		} {
-			for _, path := range []string{attempt, update, "sys/root-generation/update", "sys/unseal", "sys/init", "sys/decode-token", "auth/token/lookup", "auth/token/" + secret[:9]} {
-				if code, _, text := a.stranger().with(secret+"x").ask("PUT", path, body); code >= 400 {
-					absent("the error of "+path, text)
-				}
-			}
-		}
-	}
-	a.unchanged(nonce, 0)
-	for i := range 3 {
-		if last := a.approve(i, nonce); i == 2 {
-			secrets = append(secrets, decode(t, last["encoded_token"], otp))
-		}
-	}
-	absent("the log", s.Log.String())
-	records := 0
-	err := st.View(t.Context(), func(r store.Reader) error {
-		for e, err := range r.Scan("", "") {
-			if err != nil {
-				return err
-			}
-			records++
-			absent("the record "+e.Key, e.Key+string(e.Value))
-		}
-		return nil
-	})
-	if err != nil || records < 8 || !strings.Contains(s.Log.String(), nonce) {
-		t.Errorf("%d records and this log were searched, %v: %s", records, err, s.Log)
 	}
 }
 
