@@ -177,7 +177,6 @@ type nodeWorld struct {
 
 	size   int64
 	expect []string // events since the last check
-	log    []transcript.Entry
 }
 
 type markKeeper struct {
@@ -208,7 +207,7 @@ func newNodeWorld(t *rapid.T, seen map[string]int, identity *age.X25519Identity)
 		T: t, seen: seen, st: inmem.New(), mark: &markKeeper{}, age: identity,
 		places: map[ceremony.Kind]*place{}, ends: map[string]*ended{},
 	}
-	w.offset.Store(int64(time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC).Sub(time.Now())))
+	w.offset.Store(int64(time.Until(time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC))))
 	w.boot()
 	n, threshold := w.numbers("init")
 	res, err := w.node.Init(w.ctx(), node.InitRequest{Shares: n, Threshold: threshold})

@@ -150,14 +150,14 @@ func (g *givers) gives(round, client string, slot int) bool {
 	return ok && first != slot
 }
 
-// ErrResetAgain answers a holder who takes a share back over and over.
+// ErrResetAgain answers a holder who resets over and over.
 var ErrResetAgain = &fault.Error{
 	Kind: fault.Limited, RetryAfter: refusalPause,
-	Sentence: "this share was taken back less than a minute ago: wait a minute before taking it back again",
+	Sentence: "this holder reset the unseal less than a minute ago: wait a minute, or use a local connection",
 }
 
-// ResetUnseal forgets shares given so far: all of them over a local connection, and otherwise only the one that it
-// takes, so that neither a stranger nor a single holder can wear an unseal down.
+// ResetUnseal forgets the shares given so far: over a local connection, or for a share of the generation in force, once
+// a minute for each holder. Neither a stranger nor a holder who was removed can wear an unseal down.
 func (n *Node) ResetUnseal(ctx context.Context, share secret.Bytes, local bool) (SealStatus, error) {
 	defer share.Wipe()
 	if n.Sealed() && !local {

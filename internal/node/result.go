@@ -116,7 +116,7 @@ func (n *Node) mayHave(act *active, r store.Reader, nonce string, who Asker, wan
 	case caller.TokenAllowed && caller.Token != "":
 	case known && caller.Token != "" && caller.Token == res.Initiator.Token:
 	case caller.Local && (!known || res.Initiator.Connection):
-	case caller.Slot > 0 && known && want == policy.Delete && res.KeyCount > 0 && caller.Slot != res.Initiator.Slot:
+	case caller.Slot > 0 && known && want == policy.Delete && res.KeyCount > 0 && !p.started(res):
 		return nil, nil, nil, errMayNotAcknowledge
 	case caller.Slot > 0:
 	default:
@@ -126,6 +126,12 @@ func (n *Node) mayHave(act *active, r store.Reader, nonce string, who Asker, wan
 		return nil, nil, nil, errNoResult
 	}
 	return rec, res, p, nil
+}
+
+// started reports whether p is of the holder who started the ceremony: the same slot of another generation is somebody
+// else's.
+func (p *proof) started(res *outcome) bool {
+	return p.slot == res.Initiator.Slot && p.generation == res.Generation
 }
 
 // proveResult checks the credential of who wants a result. A signature is bound in time, because nothing is written
