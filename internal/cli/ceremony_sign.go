@@ -115,7 +115,7 @@ func (c *ceremonies) signable(info *ceremonyInfo, state string) (*ceremony.Attem
 		return nil, err
 	case info.State == stateComplete:
 		f := localf("the ceremony %s is complete already", info.Nonce)
-		f.hint = "what came of it, as long as it is kept: quorate ceremony result " + info.Nonce
+		f.hint = "what came of it, as long as it is kept: quorate ceremony result " + info.Nonce + " (a key holder adds -holder)"
 		return nil, f
 	case info.State != state:
 		return nil, localf("the ceremony %s is not %s but %s", info.Nonce, state, visible(info.State, ""))

@@ -194,6 +194,7 @@ func (g *rootGeneration) startAttempt(ctx context.Context, args []string) error 
 		g.say("keep the OTP: it is shown only now, and without it the new token can't be decoded")
 	}
 	g.say("holders give their shares with: quorate operator generate-root -nonce=%s", st.Nonce)
+	g.say("or, without sending them: quorate ceremony approve %s", st.Nonce)
 	return nil
 }
 

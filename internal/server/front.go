@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/quorate/quorate/internal/config"
@@ -79,6 +80,9 @@ func bind(l config.Listener) (net.Listener, error) {
 	}
 	raw, err := net.Listen("tcp", l.Address)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("another program listens on %s: stop it, or name another address in a listener block of the file given with -config", l.Address)
+		}
 		return nil, fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
 	if addr, ok := raw.Addr().(*net.TCPAddr); !l.TLS() && !l.TLSDisable && !(ok && addr.IP.IsLoopback()) {

@@ -421,3 +421,16 @@ func TestURL(t *testing.T) {
 		t.Errorf("api_addr is not what users are told:\n%s", r.stderr)
 	}
 }
+
+// A port that is taken is told with what to do about it.
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = bind(config.Listener{Type: config.TCP, Address: l.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "another program listens on "+l.Addr().String()) {
+		t.Errorf("%v", err)
+	}
+}
