@@ -284,19 +284,24 @@ func TestLostAnswers(t *testing.T) {
 			"start drill": "", "cancel " + nonceA: "/" + nonceA + "/cancel",
 			"approve -digest=" + digestText(q.attempt) + " " + nonceA + " -": "/" + nonceA + "/approve",
 		} {
-			q.seen, q.stdin = nil, bareShare(2, 1)
+			q.mu.Lock() // the handler may still run when its connection breaks
+			q.seen = nil
 			q.answers["POST sys/ceremonies"+path] = answer
+			q.mu.Unlock()
+			q.stdin = bareShare(2, 1)
 			look := "to look: quorate ceremony status"
 			if path != "" {
 				look += " " + nonceA
 			}
 			q.fails(exitServer, []string{"hint: it may have happened all the same; " + look}, append([]string{"ceremony"}, strings.Fields(args)...)...)
 			sent := 0
+			q.mu.Lock()
 			for _, r := range q.seen {
 				if r.method == "POST" {
 					sent++
 				}
 			}
+			q.mu.Unlock()
 			if sent != 1 {
 				t.Errorf("%s: sent %d times", args, sent)
 			}

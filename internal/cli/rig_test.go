@@ -66,8 +66,8 @@ func (r *rig) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
 	r.mu.Lock()
 	r.seen = append(r.seen, request{req.Method, req.URL.Path, req.URL.RawQuery, string(body), req.Header})
-	r.mu.Unlock()
 	answer := r.answers[req.Method+" "+strings.TrimPrefix(req.URL.Path, "/v1/")]
+	r.mu.Unlock()
 	if answer == nil {
 		refuse(w, http.StatusForbidden, "permission denied")
 		return
