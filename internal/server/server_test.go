@@ -165,12 +165,12 @@ func TestRefusedStarts(t *testing.T) {
 		want   string
 	}{
 		{"invalid configuration", func(c *config.Config) { c.Listeners[0].Address = "0.0.0.0:0" }, Options{}, "tls_disable = true"},
-		{"address in use", func(c *config.Config) { c.Listeners[0].Address = taken.Addr().String() }, Options{}, "in use"},
+		{"address in use", func(c *config.Config) { c.Listeners[0].Address = taken.Addr().String() }, Options{}, "another program listens on"},
 		{"second address in use", func(c *config.Config) {
 			second := c.Listeners[0]
 			second.Address = taken.Addr().String()
 			c.Listeners = append(c.Listeners, second)
-		}, Options{}, "in use"},
+		}, Options{}, "another program listens on"},
 		{"no certificate", func(c *config.Config) {
 			c.Listeners[0].TLSCertFile, c.Listeners[0].TLSKeyFile = "absent.pem", "absent.key"
 		}, Options{}, "absent.pem"},
