@@ -133,7 +133,8 @@ func parseBody(text string) (origin string, h Head, err error) {
 		return "", h, malformed
 	}
 	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(root) != tlog.HashSize {
+	// The decoder skips carriage returns: what doesn't encode to the same text again is another spelling.
+	if err != nil || len(root) != tlog.HashSize || base64.StdEncoding.EncodeToString(root) != lines[2] {
 		return "", h, malformed
 	}
 	h.Root = tlog.Hash(root)
