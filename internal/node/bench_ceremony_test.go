@@ -49,7 +49,7 @@ func newBoard(b *testing.B, st store.Store, shares, threshold int) *board {
 
 func (h *board) start(req StartRequest) *Ceremony {
 	h.Helper()
-	c, err := h.node.Start(h.Context(), GenerateRoot, Asker{Local: true}, req)
+	c, err := h.node.Start(h.Context(), GenerateRoot, Asker{Credential: Credential{Share: secret.Copy(h.shares[0])}}, req)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func benchApproval(b *testing.B, signed, durable bool) {
 			}
 			n++
 		}
-		if _, _, err := h.node.Cancel(b.Context(), ceremony.RootToken, "", Asker{Local: true}); err != nil {
+		if _, _, err := h.node.Cancel(b.Context(), ceremony.RootToken, "", Asker{Credential: Credential{Share: secret.Copy(h.shares[0])}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -203,7 +203,7 @@ func (h *board) ceremony(req StartRequest, approvals int, signed bool) (took tim
 		h.Fatalf("still open with %d approvals", approvals)
 	}
 	if c.State == Verifying {
-		if _, _, err := h.node.Cancel(h.Context(), req.Kind, "", Asker{Local: true}); err != nil {
+		if _, _, err := h.node.Cancel(h.Context(), req.Kind, "", Asker{Credential: Credential{Share: secret.Copy(h.shares[0])}}); err != nil {
 			h.Fatal(err)
 		}
 	}
