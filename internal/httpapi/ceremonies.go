@@ -115,13 +115,19 @@ func readCeremony(x *exchange) (*reply, error) {
 	return &reply{data: viewOf(c)}, nil
 }
 
-// approveCeremony approves an attempt of either family: nothing of a result is lost in this reply.
-func approveCeremony(x *exchange) (*reply, error) {
+// consentTo reads the credential of a consent, and the ceremony that it is for.
+func (x *exchange) consentTo() (node.Credential, *node.Ceremony, error) {
 	cred, err := x.requiredCredential(true)
 	if err != nil {
-		return nil, err
+		return cred, nil, err
 	}
 	c, err := x.Node.Ceremony(x.r.Context(), x.nonce)
+	return cred, c, err
+}
+
+// approveCeremony approves an attempt of either family: nothing of a result is lost in this reply.
+func approveCeremony(x *exchange) (*reply, error) {
+	cred, c, err := x.consentTo()
 	if err != nil {
 		return nil, err
 	}
@@ -133,11 +139,7 @@ func approveCeremony(x *exchange) (*reply, error) {
 }
 
 func verifyCeremony(x *exchange) (*reply, error) {
-	cred, err := x.requiredCredential(true)
-	if err != nil {
-		return nil, err
-	}
-	c, err := x.Node.Ceremony(x.r.Context(), x.nonce)
+	cred, c, err := x.consentTo()
 	if err != nil {
 		return nil, err
 	}

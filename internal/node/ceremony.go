@@ -341,15 +341,6 @@ func (n *Node) find(act *active, r store.Reader, nonce string) (*slot, error) {
 	return nil, ErrNoCeremony
 }
 
-// KindOf finds the kind of the open, or lately ended, ceremony with a nonce.
-func (n *Node) KindOf(ctx context.Context, nonce string) (ceremony.Kind, error) {
-	c, err := n.Ceremony(ctx, nonce)
-	if err != nil {
-		return "", err
-	}
-	return c.Kind, nil
-}
-
 // RootTokens lists the live root tokens with the ceremony that each came from.
 func (n *Node) RootTokens(ctx context.Context, a Access) (list []*token.Entry, err error) {
 	a.Capability = policy.Read
