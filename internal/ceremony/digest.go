@@ -22,8 +22,11 @@ var wordList string
 // Digest is what holders sign: SHA-256 over what an attempt will do, for whom and why. Its text is lower-case hex.
 type Digest [sha256.Size]byte
 
+// Hex is the text of d.
+func (d Digest) Hex() string { return hex.EncodeToString(d[:]) }
+
 // MarshalText implements encoding.TextMarshaler.
-func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.Hex()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Digest) UnmarshalText(text []byte) error {

@@ -195,7 +195,7 @@ func (q *quorum) info() *ceremonyInfo {
 		Threshold: a.Threshold, Holders: a.Holders, Parameters: a.Parameters, Recipient: a.Recipient,
 		RecipientKey: q.key, RecipientKeys: q.keys, Reason: a.Reason, Initiator: a.Initiator,
 		Started: a.Started, Expires: a.Expires, UnapprovedMS: a.Limits.Unapproved.Milliseconds(), IdleMS: a.Limits.Idle.Milliseconds(),
-		Deadline: a.Deadline(), Digest: digestText(a),
+		Deadline: a.Deadline(), Digest: a.Digest.Hex(),
 		Progress: len(a.Approvals), Required: a.Threshold, Verification: q.proofs, Checkpoint: q.log.checkpoint(),
 	}
 	for _, ap := range a.Approvals {

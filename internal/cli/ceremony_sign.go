@@ -154,7 +154,7 @@ func (c *ceremonies) confirm(ctx context.Context, verb string, a *ceremony.Attem
 	if words := strings.Join(a.Digest.Words(), " "); c.words != "" && strings.Join(strings.Fields(strings.ToLower(c.words)), " ") != words {
 		return meant("other words", "the words "+words)
 	}
-	if text := digestText(a); c.digest != "" && strings.ToLower(c.digest) != text {
+	if text := a.Digest.Hex(); c.digest != "" && strings.ToLower(c.digest) != text {
 		return meant("another digest", "the digest "+text)
 	}
 	if c.confirmation.given() {
@@ -187,7 +187,7 @@ func (c *ceremonies) unchanged(ctx context.Context, a *ceremony.Attempt) error {
 	}
 	if now.Digest != a.Digest {
 		return contradiction("the ceremony changed while you looked at it: its digest was %s (%s), and now is %s (%s)",
-			digestText(a), strings.Join(a.Digest.Words(), " "), digestText(now), strings.Join(now.Digest.Words(), " "))
+			a.Digest.Hex(), strings.Join(a.Digest.Words(), " "), now.Digest.Hex(), strings.Join(now.Digest.Words(), " "))
 	}
 	_, err = c.signable(info, stateOpen)
 	return err

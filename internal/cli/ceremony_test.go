@@ -39,11 +39,11 @@ func TestCeremonyApproveFromStandardInput(t *testing.T) {
 	q.stdin = bareShare(2, 1) + "\n"
 	q.fails(exitLocal, []string{"not a terminal", "hint: to confirm without a terminal: -words"}, "ceremony", "approve", nonceA, "-")
 	q.fails(exitLocal, []string{"another ceremony than you mean", "what is shown has the words " + q.words()}, "ceremony", "approve", "-words=zzyzx zzyzx", nonceA, "-")
-	q.fails(exitLocal, []string{"another ceremony than you mean", digestText(q.attempt)}, "ceremony", "approve", "-digest="+strings.Repeat("0", 64), nonceA, "-")
+	q.fails(exitLocal, []string{"another ceremony than you mean", q.attempt.Digest.Hex()}, "ceremony", "approve", "-digest="+strings.Repeat("0", 64), nonceA, "-")
 	q.nothingGiven()
 	q.ok("ceremony", "approve", "-words="+strings.ToUpper(q.words()), nonceA, "-")
 	q.stdin = armouredShare(t, 2, nil)
-	got := q.ok("ceremony", "approve", "-digest="+digestText(q.attempt), "-format=json", nonceA, "-")
+	got := q.ok("ceremony", "approve", "-digest="+q.attempt.Digest.Hex(), "-format=json", nonceA, "-")
 	q.noShare(got.out, got.err)
 	if len(q.attempt.Approvals) != 2 || !strings.Contains(got.out, `"state": "complete"`) {
 		t.Errorf("%s", got.out)
@@ -164,10 +164,10 @@ func TestCeremonyChangedBeforeSigning(t *testing.T) {
 	other := rootAttempt(func(p *ceremony.Params) { p.Reason = "something else" })
 	q := newQuorum(t, rootAttempt(nil))
 	q.lieFrom, q.lie = 2, func(i *ceremonyInfo) {
-		i.Reason, i.Started, i.Expires, i.Digest = other.Reason, other.Started, other.Expires, digestText(other)
+		i.Reason, i.Started, i.Expires, i.Digest = other.Reason, other.Started, other.Expires, other.Digest.Hex()
 	}
 	q.tty = &fakeTTY{answers: []string{"yes", bareShare(2, 1)}}
-	q.fails(exitServer, []string{"changed while you looked at it", digestText(q.attempt), digestText(other), q.words()}, "ceremony", "approve", nonceA)
+	q.fails(exitServer, []string{"changed while you looked at it", q.attempt.Digest.Hex(), other.Digest.Hex(), q.words()}, "ceremony", "approve", nonceA)
 	q.nothingGiven()
 
 	q = newQuorum(t, rootAttempt(nil))

@@ -115,7 +115,7 @@ func (i *ceremonyInfo) attempt() (*ceremony.Attempt, error) {
 		},
 	}
 	a.Digest = a.ComputeDigest()
-	if ours := digestText(a); ours != i.Digest {
+	if ours := a.Digest.Hex(); ours != i.Digest {
 		return nil, contradiction("the digest is %s by what is shown, but the server says %s", ours, visible(i.Digest, ""))
 	}
 	return a, nil
@@ -130,11 +130,6 @@ func (i *ceremonyInfo) rootStatus() *rootStatus {
 		st.PGPFingerprint, _, _ = strings.Cut(rest, ":")
 	}
 	return st
-}
-
-func digestText(a *ceremony.Attempt) string {
-	text, _ := a.Digest.MarshalText()
-	return string(text)
 }
 
 func (i *ceremonyInfo) checkForm() error {
@@ -383,7 +378,7 @@ func (i *ceremonyInfo) facts(a *ceremony.Attempt) (t sheet) {
 	t.add("Started", timeText(i.Started))
 	t.add("Expires", timeText(i.Expires))
 	t.add("Waits", fmt.Sprintf("%s for the first approval, %s for each other", a.Limits.Unapproved, a.Limits.Idle))
-	t.add("Digest", digestText(a))
+	t.add("Digest", a.Digest.Hex())
 	t.add("Words", strings.Join(a.Digest.Words(), " "))
 	return t
 }

@@ -282,7 +282,7 @@ func TestLostAnswers(t *testing.T) {
 	} {
 		for args, path := range map[string]string{
 			"start drill": "", "cancel " + nonceA: "/" + nonceA + "/cancel",
-			"approve -digest=" + digestText(q.attempt) + " " + nonceA + " -": "/" + nonceA + "/approve",
+			"approve -digest=" + q.attempt.Digest.Hex() + " " + nonceA + " -": "/" + nonceA + "/approve",
 		} {
 			q.mu.Lock() // the handler may still run when its connection breaks
 			q.seen = nil
@@ -314,7 +314,7 @@ func TestApprovalRecorded(t *testing.T) {
 	q := newSignedRoot(t)
 	q.attempt.Approvals = []ceremony.Approval{{Slot: 1, Mode: holder.ModeSignature}}
 	q.on("POST sys/ceremonies/"+nonceA+"/approve", 400, `{"errors":["given key has already been provided during this generation operation"]}`)
-	digest := "-digest=" + digestText(q.attempt)
+	digest := "-digest=" + q.attempt.Digest.Hex()
 	for _, args := range [][]string{{"ceremony", "approve", digest, nonceA, "-"}, {"operator", "generate-root", "-sign", digest, "-nonce=" + nonceA, "-"}} {
 		q.stdin = bareShare(2, 1)
 		got := q.ok(args...)

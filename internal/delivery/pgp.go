@@ -53,16 +53,6 @@ func FromPGP(keyBase64 []byte, now time.Time) (Delivery, error) {
 	return Delivery{Mode: PGP, PGPKey: key, Fingerprint: fingerprint, Accepted: now}, nil
 }
 
-// EncryptPGP encrypts plaintext to a key given as for FromPGP. The message is binary; the fingerprint that of the
-// primary key in lower-case hex.
-func EncryptPGP(keyBase64, plaintext []byte, now time.Time) (message []byte, fingerprint string, err error) {
-	key, err := decodePGP(keyBase64)
-	if err != nil {
-		return nil, "", err
-	}
-	return encryptTo(key, plaintext, now)
-}
-
 // decodePGP returns the public packets of the first key in keyBase64.
 func decodePGP(keyBase64 []byte) ([]byte, error) {
 	if len(keyBase64) > maxPGPText {

@@ -136,10 +136,20 @@ func TestPGPKeysThatWork(t *testing.T) {
 	}
 }
 
+// encryptPGP encrypts as an init does: to a recipient who passed the trial.
+func encryptPGP(keyBase64, plaintext []byte, now time.Time) (message []byte, fingerprint string, err error) {
+	d, err := FromPGP(keyBase64, now)
+	if err != nil {
+		return nil, "", err
+	}
+	message, err = d.Encrypt(plaintext, now)
+	return message, d.Fingerprint, err
+}
+
 func TestEncryptPGP(t *testing.T) {
 	e, other := newEd25519(t, epoch), newEd25519(t, epoch)
 	text := strings.Repeat("00ff", 33) // a share in hex, as init sends it
-	message, fingerprint, err := EncryptPGP(publicBase64(t, e), []byte(text), epoch)
+	message, fingerprint, err := encryptPGP(publicBase64(t, e), []byte(text), epoch)
 	if err != nil || fingerprint != hex.EncodeToString(e.PrimaryKey.Fingerprint) {
 		t.Fatalf("fingerprint %s, %v", fingerprint, err)
 	}
@@ -149,13 +159,13 @@ func TestEncryptPGP(t *testing.T) {
 	if got, err := decrypt(other, message); err == nil {
 		t.Errorf("a stranger's key decrypts %q", got)
 	}
-	if again, _, _ := EncryptPGP(publicBase64(t, e), []byte(text), epoch); bytes.Equal(message, again) {
+	if again, _, _ := encryptPGP(publicBase64(t, e), []byte(text), epoch); bytes.Equal(message, again) {
 		t.Error("two messages are the same: the session key isn't fresh")
 	}
 }
 
 func TestEncryptPGPRefusesAsFromPGPDoes(t *testing.T) {
-	message, fingerprint, err := EncryptPGP([]byte("garbage"), []byte("secret"), epoch)
+	message, fingerprint, err := encryptPGP([]byte("garbage"), []byte("secret"), epoch)
 	refused(t, err, errPGPBase64)
 	if message != nil || fingerprint != "" {
 		t.Error("something came with the refusal")

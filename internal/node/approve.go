@@ -203,7 +203,7 @@ func (n *Node) recordApproval(act *active, tx store.Tx, ap *approval, ready *pre
 	gen := s.rec.Generation()
 	e := transcript.Entry{
 		Event: transcript.Approve, Kind: o.Kind, Nonce: o.Nonce, Generation: o.Generation, Slot: ap.proof.slot,
-		Label: gen.Label(ap.proof.slot), Mode: ap.proof.mode, Signature: ap.proof.signature, Digest: digestText(o.Digest),
+		Label: gen.Label(ap.proof.slot), Mode: ap.proof.mode, Signature: ap.proof.signature, Digest: o.Digest.Hex(),
 		Client: client, Shared: shared,
 	}
 	complete, err := o.Approve(ceremony.Approval{
@@ -255,11 +255,6 @@ func (n *Node) repeated(act *active, tx store.Tx, o *openCeremony, e transcript.
 		return err
 	}
 	return errRepeated
-}
-
-func digestText(d ceremony.Digest) string {
-	text, _ := d.MarshalText() // it has no error
-	return string(text)
 }
 
 // prepared is what the completing Update needs and must not compute itself.
@@ -322,7 +317,7 @@ func (n *Node) complete(act *active, tx store.Tx, s *slot, ap *approval, ready *
 		return nil, err
 	}
 	err = n.record(act, tx, transcript.Entry{
-		Event: transcript.Complete, Kind: o.Kind, Nonce: o.Nonce, Generation: o.Generation, Digest: digestText(o.Digest),
+		Event: transcript.Complete, Kind: o.Kind, Nonce: o.Nonce, Generation: o.Generation, Digest: o.Digest.Hex(),
 	})
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -170,8 +169,7 @@ func (n *Node) proveStart(rec *seal.Record, who Asker, req StartRequest) (*proof
 	}
 	p, err := prove(rec, who.Credential, s.Statement)
 	if err == nil {
-		digest := s.Digest()
-		p.signed = hex.EncodeToString(digest[:])
+		p.signed = s.Digest().Hex()
 	}
 	return p, err
 }
