@@ -113,7 +113,7 @@ func acting(r rune) bool {
 	return r >= 0x7f && r <= 0x9f || r == 0x061c || r == 0x200e || r == 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// escaped writes what a terminal may act on as \uXXXX. In JSON it can only be within a string; in our YAML a string that
+// escaped writes what a terminal may act on as an escape with its four hex digits. In JSON it can only be within a string; in our YAML a string that
 // has it is in double quotes.
 func escaped(text string) string {
 	if !strings.ContainsFunc(text, acting) {

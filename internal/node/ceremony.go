@@ -272,7 +272,7 @@ func (n *Node) Ceremonies(ctx context.Context) (list []*Ceremony, id Identity, e
 				Shares: gen.Shares, Retiring: rec.Retiring() != nil, VerifierKey: act.signer.VerifierKey(),
 			}
 			for _, kind := range kinds() {
-				s, err := n.load(act, r, kind)
+				s, err := n.loadFor(r, rec, kind)
 				if err != nil {
 					return err
 				}
@@ -306,9 +306,13 @@ func (n *Node) CeremonyOf(ctx context.Context, kind ceremony.Kind) (c *Ceremony,
 func (n *Node) Ceremony(ctx context.Context, nonce string) (c *Ceremony, err error) {
 	err = n.use(ctx, func(ctx context.Context, act *active) error {
 		return act.Barrier.View(ctx, func(r store.Reader) error {
-			s, err := n.find(act, r, nonce)
+			rec, err := act.Record(r)
+			if err != nil {
+				return err
+			}
+			s, err := n.find(r, rec, nonce)
 			if errors.Is(err, ErrNoCeremony) {
-				c, err = n.ended(act, r, nonce)
+				c, err = n.ended(r, rec, nonce)
 				return err
 			}
 			if err != nil {
@@ -325,9 +329,9 @@ func (n *Node) Ceremony(ctx context.Context, nonce string) (c *Ceremony, err err
 
 // find loads the slot whose open ceremony has the nonce; or one that is over, of which nobody has said so yet: then it
 // stands in both places of the slot.
-func (n *Node) find(act *active, r store.Reader, nonce string) (*slot, error) {
+func (n *Node) find(r store.Reader, rec *seal.Record, nonce string) (*slot, error) {
 	for _, kind := range kinds() {
-		s, err := n.load(act, r, kind)
+		s, err := n.loadFor(r, rec, kind)
 		if err != nil {
 			return nil, err
 		}

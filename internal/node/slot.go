@@ -71,6 +71,11 @@ func (n *Node) load(act *active, r store.Reader, kind ceremony.Kind) (*slot, err
 	if err != nil {
 		return nil, err
 	}
+	return n.loadFor(r, rec, kind)
+}
+
+// loadFor is load for who has the generation record of r already, and looks at several slots.
+func (n *Node) loadFor(r store.Reader, rec *seal.Record, kind ceremony.Kind) (*slot, error) {
 	s := &slot{kind: kind, rec: rec}
 	open, err := readOpen(r, kind)
 	switch {
@@ -186,11 +191,7 @@ func readRecipients(r store.Reader, a *ceremony.Attempt) (list []delivery.Delive
 }
 
 // ended shows what is kept of a ceremony.
-func (n *Node) ended(act *active, r store.Reader, nonce string) (*Ceremony, error) {
-	rec, err := act.Record(r)
-	if err != nil {
-		return nil, err
-	}
+func (n *Node) ended(r store.Reader, rec *seal.Record, nonce string) (*Ceremony, error) {
 	res, err := n.readOutcome(r, nonce)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (n *Node) sweepPending(ctx context.Context, a *active) error {
 			return false, err
 		}
 		for _, kind := range []ceremony.Kind{ceremony.Rekey, ceremony.RotateRoot} {
-			if s, err := n.load(a, r, kind); err != nil || s.open != nil && s.open.Verification != nil {
+			if s, err := n.loadFor(r, rec, kind); err != nil || s.open != nil && s.open.Verification != nil {
 				return false, err
 			}
 		}
