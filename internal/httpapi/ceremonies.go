@@ -37,7 +37,7 @@ func (x *exchange) checkFields(kind ceremony.Kind) error {
 	own := " " + strings.ReplaceAll(fieldNames(ownFields(kind)), ",", "")
 	for _, field := range ownFields("") {
 		name, _, _ := strings.Cut(field, " ")
-		if x.fields.has(name) && !strings.Contains(own+" ", " "+name+" ") {
+		if x.fields.Has(name) && !strings.Contains(own+" ", " "+name+" ") {
 			return fault.Newf(fault.Invalid, "the field %q has no meaning in this kind of ceremony: leave it out", name)
 		}
 	}
@@ -47,21 +47,21 @@ func (x *exchange) checkFields(kind ceremony.Kind) error {
 // startRequest reads what a new attempt is for.
 func (x *exchange) startRequest() (node.StartRequest, error) {
 	f := &x.fields
-	req := node.StartRequest{Kind: ceremony.Kind(f.str("kind")), Reason: f.reason(), TTL: f.duration("ttl")}
+	req := node.StartRequest{Kind: ceremony.Kind(f.Str("kind")), Reason: reason(f), TTL: f.Duration("ttl")}
 	if !req.Kind.Known() {
 		req.Kind = "" // node says so; the text itself may be long
 	}
 	switch req.Kind {
 	case ceremony.RootToken:
-		req.OTP, req.PGPKey, req.Age = f.text("otp"), f.text("pgp_key"), f.lines("age_recipients")
-		req.RootTokenTTL = f.rootTokenTTL()
+		req.OTP, req.PGPKey, req.Age = f.Text("otp"), f.Text("pgp_key"), f.Lines("age_recipients")
+		req.RootTokenTTL = rootTokenTTL(f)
 	case ceremony.Rekey, ceremony.RotateRoot:
-		req.Rekey = f.rekey(true, req.Kind == ceremony.RotateRoot)
+		req.Rekey = rekeyRequest(f, true, req.Kind == ceremony.RotateRoot)
 	case ceremony.Holders:
-		req.Labels = f.strsPerShare("holders")
+		req.Labels = f.StrsPerShare("holders")
 	}
-	if f.err != nil {
-		return req, f.err
+	if f.Err() != nil {
+		return req, f.Err()
 	}
 	return req, x.checkFields(req.Kind)
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"encoding/base64"
-	"time"
 
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/holder"
@@ -23,19 +22,19 @@ var (
 // body.
 func (x *exchange) credential(trim bool) (node.Credential, error) {
 	f := &x.fields
-	key, slot, signature := f.text("key"), f.integer("slot"), f.text("signature")
-	f.instant("signed_at") // asker reads it, and can't say that it is wrong
+	key, slot, signature := f.Text("key"), f.Int("slot"), f.Text("signature")
+	f.Instant("signed_at") // asker reads it, and can't say that it is wrong
 	if trim {
 		key = bytes.TrimSpace(key)
 	}
-	signed := f.has("slot") || len(signature) > 0
+	signed := f.Has("slot") || len(signature) > 0
 	switch {
-	case f.err != nil:
-		return node.Credential{}, f.err
+	case f.Err() != nil:
+		return node.Credential{}, f.Err()
 	case len(key) > 0 && signed:
 		return node.Credential{}, errTwoCredentials
 	case signed:
-		return signatureOf(slot, signature, f.has("slot"))
+		return signatureOf(slot, signature, f.Has("slot"))
 	case len(key) == 0:
 		return node.Credential{}, nil
 	}
@@ -43,7 +42,7 @@ func (x *exchange) credential(trim bool) (node.Credential, error) {
 	if err != nil {
 		return node.Credential{}, err
 	}
-	f.owned = append(f.owned, share.Reveal())
+	f.Own(share.Reveal())
 	return node.Credential{Share: share}, nil
 }
 
@@ -76,7 +75,7 @@ func (x *exchange) requiredCredential(trim bool) (node.Credential, error) {
 // the token is data, the caller takes it out.
 func (x *exchange) asker(c node.Credential) node.Asker {
 	a := node.Asker{
-		Path: x.path, Token: x.token, Credential: c, SignedAt: x.fields.instant("signed_at"), Client: x.client.bucket().String(),
+		Path: x.path, Token: x.token, Credential: c, SignedAt: x.fields.Instant("signed_at"), Client: x.client.bucket().String(),
 	}
 	switch x.listener.Ceremonies {
 	case CeremoniesLocal, "":
@@ -90,17 +89,4 @@ func (x *exchange) asker(c node.Credential) node.Asker {
 // approver says who consents.
 func (x *exchange) approver(c node.Credential) node.Approver {
 	return node.Approver{Credential: c, Client: x.client.bucket().String()}
-}
-
-// instant returns a time, the zero time if it isn't given.
-func (f *fields) instant(name string) time.Time {
-	s := f.str(name)
-	if s == "" {
-		return time.Time{}
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		f.wrong(name, `a time, such as "2026-11-24T03:00:00.000Z"`)
-	}
-	return t
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/fault"
 )
 
@@ -12,21 +13,21 @@ import (
 func FuzzCredential(f *testing.F) {
 	share := strings.Repeat("ab", 33)
 	signature := base64.StdEncoding.EncodeToString(make([]byte, 64))
-	for _, body := range []string{
+	for _, text := range []string{
 		`{}`, `{"key":"` + share + `"}`, `{"slot":1,"signature":"` + signature + `"}`, `{"slot":"1","signature":"` + signature + `"}`,
 		`{"key":"` + share + `","slot":0}`, `{"key":"","slot":null,"signature":""}`, `{"slot":256,"signature":"` + signature + `"}`,
 		`{"signed_at":"2026-11-24T03:00:00.000Z"}`, `{"signed_at":1}`, `{"key":" ` + share + ` "}`,
 	} {
 		for _, raw := range []bool{false, true} {
-			f.Add(body, raw, true)
+			f.Add(text, raw, true)
 		}
 	}
-	f.Fuzz(func(t *testing.T, body string, raw, trim bool) {
-		members, err := parseObject([]byte(body), raw)
+	f.Fuzz(func(t *testing.T, text string, raw, trim bool) {
+		fields, err := body.Decode([]byte(text), raw)
 		if err != nil {
 			return
 		}
-		x := &exchange{listener: &Listener{}, fields: fields{members: members, weak: !raw}}
+		x := &exchange{listener: &Listener{}, fields: fields}
 		c, err := x.credential(trim)
 		switch {
 		case err != nil:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/secret"
@@ -42,7 +43,7 @@ type exchange struct {
 	body   []byte
 	budget *budget // from which taken bytes of body came; nil for a small one
 	taken  int64
-	fields fields
+	fields body.Fields
 
 	requestID string
 	status    int // of the reply; 0 before it was sent
@@ -97,9 +98,7 @@ func (x *exchange) wipe() {
 	if x.budget != nil {
 		x.budget.give(x.taken)
 	}
-	for _, b := range x.fields.owned {
-		clear(b)
-	}
+	x.fields.Wipe()
 }
 
 // routeName is the route as the table has it: a request's own path stays out of the log.
@@ -214,7 +213,7 @@ func (x *exchange) checkWrapping() error {
 	if h == "" || x.route.raw {
 		return nil
 	}
-	if d, ok := parseDuration(h); ok && d == 0 {
+	if d, ok := body.ParseDuration(h); ok && d == 0 {
 		return nil
 	}
 	return errWrapping
@@ -252,16 +251,17 @@ func (x *exchange) decode() error {
 	if err := x.readBody(); err != nil {
 		return err
 	}
-	text := x.body
-	if !x.route.raw && isForm(x.r, text) {
+	text, form := x.body, !x.route.raw && isForm(x.r, x.body)
+	if form {
 		var err error
-		if text, err = formToJSON(text); err != nil {
+		if text, err = body.FormToJSON(text); err != nil {
 			return err
 		}
-		x.fields.owned = append(x.fields.owned, text)
 	}
-	members, err := parseObject(text, x.route.raw)
-	x.fields.members, x.fields.weak = members, !x.route.raw
+	fields, err := body.Decode(text, x.route.raw)
+	if x.fields = fields; form {
+		x.fields.Own(text)
+	}
 	return err
 }
 

@@ -157,7 +157,7 @@ func TestRequestIsWiped(t *testing.T) {
 	s := newServer(t)
 	var kept [][]byte
 	s.withRoute(func(x *exchange) (*reply, error) {
-		kept = append(kept, x.body, x.token.Reveal(), x.fields.text("key"), x.fields.text("escaped"))
+		kept = append(kept, x.body, x.token.Reveal(), x.fields.Text("key"), x.fields.Text("escaped"))
 		for _, k := range kept {
 			if len(k) == 0 {
 				t.Error("nothing was there to begin with")

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 
+	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/node"
@@ -93,12 +94,12 @@ func (f rekeyFamily) start(x *exchange) (*reply, error) {
 	}
 	in := &x.fields
 	req := node.StartRequest{
-		Kind: f.kind, Reason: in.reason(), TTL: in.duration("ttl"),
+		Kind: f.kind, Reason: reason(in), TTL: in.Duration("ttl"),
 		// What the stock clients leave out is off, as they expect. A rotation of the root key is what it is called.
-		Rekey: in.rekey(false, f.kind == ceremony.RotateRoot),
+		Rekey: rekeyRequest(in, false, f.kind == ceremony.RotateRoot),
 	}
-	if in.err != nil {
-		return nil, in.err
+	if in.Err() != nil {
+		return nil, in.Err()
 	}
 	c, err := x.Node.Start(x.r.Context(), node.GenerateRoot, x.asker(cred), req)
 	if err != nil {
@@ -109,17 +110,17 @@ func (f rekeyFamily) start(x *exchange) (*reply, error) {
 
 // rekey reads what the next generation of shares shall be. verify is whether its holders must prove that they have
 // them, and all of them, where nothing is said about it; rotate the same for a new root key.
-func (f *fields) rekey(verify, rotate bool) node.RekeyRequest {
+func rekeyRequest(f *body.Fields, verify, rotate bool) node.RekeyRequest {
 	return node.RekeyRequest{
-		Shares: f.integer("secret_shares"), Threshold: f.integer("secret_threshold"), Labels: f.strsPerShare("holders"),
-		PGPKeys: f.perShare("pgp_keys"), Age: f.strsPerShare("age_recipients"), Backup: f.flag("backup", false),
-		Verify: f.flag("require_verification", verify), VerifyAll: f.flag("verify_all", verify), Rotate: f.flag("rotate", rotate),
+		Shares: f.Int("secret_shares"), Threshold: f.Int("secret_threshold"), Labels: f.StrsPerShare("holders"),
+		PGPKeys: f.PerShare("pgp_keys"), Age: f.StrsPerShare("age_recipients"), Backup: f.Flag("backup", false),
+		Verify: f.Flag("require_verification", verify), VerifyAll: f.Flag("verify_all", verify), Rotate: f.Flag("rotate", rotate),
 	}
 }
 
 // cancel needs no nonce; one that is given must be that of the attempt.
 func (f rekeyFamily) cancel(x *exchange) (*reply, error) {
-	nonce := x.fields.str("nonce")
+	nonce := x.fields.Str("nonce")
 	cred, err := x.credential(false)
 	if err != nil {
 		return nil, err
@@ -135,7 +136,7 @@ func (f rekeyFamily) cancel(x *exchange) (*reply, error) {
 }
 
 func (f rekeyFamily) approve(x *exchange) (*reply, error) {
-	nonce := x.fields.str("nonce")
+	nonce := x.fields.Str("nonce")
 	cred, err := x.requiredCredential(false)
 	if err != nil {
 		return nil, err
@@ -162,7 +163,7 @@ func (f rekeyFamily) verification(x *exchange) (*reply, error) {
 }
 
 func (f rekeyFamily) verify(x *exchange) (*reply, error) {
-	nonce := x.fields.str("nonce")
+	nonce := x.fields.Str("nonce")
 	cred, err := x.requiredCredential(false)
 	if err != nil {
 		return nil, err

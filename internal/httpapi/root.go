@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/delivery"
 	"github.com/quorate/quorate/internal/fault"
@@ -51,15 +52,15 @@ func (f rootFamily) start(x *exchange) (*reply, error) {
 		return nil, err
 	}
 	req := node.StartRequest{
-		Kind: ceremony.RootToken, Reason: x.fields.reason(), TTL: x.fields.duration("ttl"), RootTokenTTL: x.fields.rootTokenTTL(),
+		Kind: ceremony.RootToken, Reason: reason(&x.fields), TTL: x.fields.Duration("ttl"), RootTokenTTL: rootTokenTTL(&x.fields),
 	}
 	if f.of == node.RootGeneration {
 		req.TokenID = x.token.Reveal()
 	} else {
-		req.OTP, req.PGPKey, req.Age = x.fields.text("otp"), x.fields.text("pgp_key"), x.fields.lines("age_recipients")
+		req.OTP, req.PGPKey, req.Age = x.fields.Text("otp"), x.fields.Text("pgp_key"), x.fields.Lines("age_recipients")
 	}
-	if x.fields.err != nil {
-		return nil, x.fields.err
+	if x.fields.Err() != nil {
+		return nil, x.fields.Err()
 	}
 	c, err := x.Node.Start(x.r.Context(), f.of, who, req)
 	if err != nil {
@@ -84,7 +85,7 @@ func (f rootFamily) cancel(x *exchange) (*reply, error) {
 }
 
 func (f rootFamily) approve(x *exchange) (*reply, error) {
-	nonce := x.fields.str("nonce")
+	nonce := x.fields.Str("nonce")
 	cred, err := x.requiredCredential(f.trim)
 	if err != nil {
 		return nil, err
@@ -110,20 +111,20 @@ func (f rootFamily) asker(x *exchange) (node.Asker, error) {
 }
 
 // reason returns why an attempt is started, as all may read it.
-func (f *fields) reason() string {
-	s := f.str("reason")
-	if f.err == nil && ceremony.CheckLine(s) != nil {
-		f.err = errReason
+func reason(f *body.Fields) string {
+	s := f.Str("reason")
+	if f.Err() == nil && ceremony.CheckLine(s) != nil {
+		f.Fail(errReason)
 	}
 	return s
 }
 
 // rootTokenTTL returns how long a root token shall live: 0 for the server's default, negative for one that was asked to
 // never expire.
-func (f *fields) rootTokenTTL() time.Duration {
+func rootTokenTTL(f *body.Fields) time.Duration {
 	const name = "root_token_ttl"
-	d := f.duration(name)
-	if raw := f.find(name); raw == nil || d != 0 || raw[0] == '"' && len(bytes.TrimSpace(unquote(raw))) == 0 {
+	d := f.Duration(name)
+	if raw := f.Find(name); raw == nil || d != 0 || raw[0] == '"' && len(bytes.TrimSpace(f.Text(name))) == 0 {
 		return d
 	}
 	return -time.Second
@@ -192,15 +193,15 @@ func showEnveloped(c *node.Ceremony, m moment, warnings []string) *reply {
 
 // decodeToken undoes the one-time password for who can't do it at home. It needs no authority: it knows nothing.
 func decodeToken(x *exchange) (*reply, error) {
-	encoded, otp := x.fields.text("encoded_token"), x.fields.text("otp")
-	if x.fields.err != nil {
-		return nil, x.fields.err
+	encoded, otp := x.fields.Text("encoded_token"), x.fields.Text("otp")
+	if x.fields.Err() != nil {
+		return nil, x.fields.Err()
 	}
 	token, err := delivery.Decode(encoded, otp)
 	if err != nil {
 		return nil, err
 	}
-	x.fields.owned = append(x.fields.owned, token)
+	x.fields.Own(token)
 	if !utf8.Valid(token) {
 		return nil, errDecoded
 	}

@@ -62,13 +62,13 @@ func rotationConfig(x *exchange) (*reply, error) {
 func setRotationConfig(x *exchange) (*reply, error) {
 	f := &x.fields
 	return &reply{}, x.Node.SetRotationConfig(x.r.Context(), x.access(), func(c *node.RotationConfig) error {
-		c.Enabled = f.flag("enabled", c.Enabled)
-		if f.has("interval") {
-			c.Interval = f.duration("interval")
+		c.Enabled = f.Flag("enabled", c.Enabled)
+		if f.Has("interval") {
+			c.Interval = f.Duration("interval")
 		}
-		if f.has("max_operations") {
-			c.MaxOperations = uint64(max(0, f.integer("max_operations")))
+		if f.Has("max_operations") {
+			c.MaxOperations = uint64(max(0, f.Int("max_operations")))
 		}
-		return f.err
+		return f.Err()
 	})
 }

@@ -50,7 +50,7 @@ type shareTexts struct {
 
 // shareTexts takes over keys, which are wiped when the reply is out.
 func (x *exchange) shareTexts(keys [][]byte) shareTexts {
-	x.fields.owned = append(x.fields.owned, keys...)
+	x.fields.Own(keys...)
 	t := shareTexts{Keys: []hexText{}, KeysBase64: append([][]byte{}, keys...)}
 	for _, key := range keys {
 		t.Keys = append(t.Keys, key)
@@ -61,15 +61,15 @@ func (x *exchange) shareTexts(keys [][]byte) shareTexts {
 func initialize(x *exchange) (*reply, error) {
 	f := &x.fields
 	req := node.InitRequest{
-		Shares: f.integer("secret_shares"), Threshold: f.integer("secret_threshold"),
-		Labels: f.strsPerShare("holders"), PGPKeys: f.perShare("pgp_keys"), Age: f.strsPerShare("age_recipients"),
-		RootTokenPGPKey: f.text("root_token_pgp_key"), RootTokenAge: f.lines("root_token_age_recipients"), RootTokenTTL: f.rootTokenTTL(),
-		Replace: f.flag("replace", false), Local: x.client.local(),
+		Shares: f.Int("secret_shares"), Threshold: f.Int("secret_threshold"),
+		Labels: f.StrsPerShare("holders"), PGPKeys: f.PerShare("pgp_keys"), Age: f.StrsPerShare("age_recipients"),
+		RootTokenPGPKey: f.Text("root_token_pgp_key"), RootTokenAge: f.Lines("root_token_age_recipients"), RootTokenTTL: rootTokenTTL(f),
+		Replace: f.Flag("replace", false), Local: x.client.local(),
 	}
-	recovery := f.integer("recovery_shares") != 0 || f.integer("recovery_threshold") != 0 || len(f.texts("recovery_pgp_keys")) > 0
+	recovery := f.Int("recovery_shares") != 0 || f.Int("recovery_threshold") != 0 || len(f.Texts("recovery_pgp_keys")) > 0
 	switch {
-	case f.err != nil:
-		return nil, f.err
+	case f.Err() != nil:
+		return nil, f.Err()
 	case recovery:
 		return nil, errRecovery
 	}
@@ -77,7 +77,7 @@ func initialize(x *exchange) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.owned = append(f.owned, res.RootToken.Reveal())
+	f.Own(res.RootToken.Reveal())
 	return &reply{raw: initReply{
 		shareTexts: x.shareTexts(res.Keys), RootToken: res.RootToken.Reveal(), ClusterID: res.ClusterID, Generation: res.Generation,
 	}}, nil
@@ -125,10 +125,10 @@ func (x *exchange) sealState(st node.SealStatus, err error) (*reply, error) {
 func sealStatus(x *exchange) (*reply, error) { return x.sealState(x.Node.SealStatus(x.r.Context())) }
 
 func unseal(x *exchange) (*reply, error) {
-	key, reset := x.fields.text("key"), x.fields.flag("reset", false)
+	key, reset := x.fields.Text("key"), x.fields.Flag("reset", false)
 	switch {
-	case x.fields.err != nil:
-		return nil, x.fields.err
+	case x.fields.Err() != nil:
+		return nil, x.fields.Err()
 	case len(key) == 0 && !reset:
 		return nil, errNoKey
 	}

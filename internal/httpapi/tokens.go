@@ -80,16 +80,16 @@ type tokenFinder func(x *exchange, c *node.Call) (e *token.Entry, id []byte, err
 
 // self finds the request's own token.
 func self(x *exchange, c *node.Call) (*token.Entry, []byte, error) {
-	return c.Token, x.token.Reveal(), x.fields.err
+	return c.Token, x.token.Reveal(), x.fields.Err()
 }
 
 // byID finds the token in the body; absent says what it means that there is none of this ID.
 func byID(absent error) tokenFinder {
 	return func(x *exchange, c *node.Call) (*token.Entry, []byte, error) {
-		id := x.fields.text("token")
+		id := x.fields.Text("token")
 		switch {
-		case x.fields.err != nil:
-			return nil, nil, x.fields.err
+		case x.fields.Err() != nil:
+			return nil, nil, x.fields.Err()
 		case len(id) == 0:
 			return nil, nil, errNoToken
 		}
@@ -111,10 +111,10 @@ func byIDOrSelf(x *exchange, c *node.Call) (*token.Entry, []byte, error) {
 }
 
 func byAccessor(x *exchange, c *node.Call) (*token.Entry, []byte, error) {
-	accessor := x.fields.str("accessor")
+	accessor := x.fields.Str("accessor")
 	switch {
-	case x.fields.err != nil:
-		return nil, nil, x.fields.err
+	case x.fields.Err() != nil:
+		return nil, nil, x.fields.Err()
 	case accessor == "":
 		return nil, nil, errNoAccessor
 	}
@@ -141,7 +141,7 @@ func lookup(find tokenFinder) handler {
 
 func renew(find tokenFinder) handler {
 	return func(x *exchange) (*reply, error) {
-		increment := x.fields.duration("increment")
+		increment := x.fields.Duration("increment")
 		rep := &reply{}
 		err := x.Node.Update(x.r.Context(), x.access(), func(c *node.Call) error {
 			e, id, err := find(x, c)
@@ -194,8 +194,8 @@ func create(orphan bool) handler {
 		var id secret.Bytes
 		rep := &reply{}
 		err := x.Node.Update(x.r.Context(), x.access(), func(c *node.Call) error {
-			if x.fields.err != nil {
-				return x.fields.err
+			if x.fields.Err() != nil {
+				return x.fields.Err()
 			}
 			id.Wipe()
 			var e *token.Entry
@@ -206,7 +206,7 @@ func create(orphan bool) handler {
 			rep.auth = newAuth(e, id.Reveal())
 			return nil
 		})
-		x.fields.owned = append(x.fields.owned, id.Reveal())
+		x.fields.Own(id.Reveal())
 		return rep, err
 	}
 }
@@ -216,13 +216,13 @@ func (x *exchange) tokenSpec() token.Spec {
 	f := &x.fields
 	spec := token.Spec{
 		Path: x.route.path,
-		ID:   f.text("id"), Policies: f.strs("policies"), NoDefaultPolicy: f.flag("no_default_policy", false),
-		NoParent: f.flag("no_parent", false), NotRenewable: !f.flag("renewable", true),
-		TTL: f.duration("ttl"), ExplicitMaxTTL: f.duration("explicit_max_ttl"), Period: f.duration("period"),
-		NumUses: f.integer("num_uses"), DisplayName: f.str("display_name"), Meta: f.pairs("meta"), Type: f.str("type"),
+		ID:   f.Text("id"), Policies: f.Strs("policies"), NoDefaultPolicy: f.Flag("no_default_policy", false),
+		NoParent: f.Flag("no_parent", false), NotRenewable: !f.Flag("renewable", true),
+		TTL: f.Duration("ttl"), ExplicitMaxTTL: f.Duration("explicit_max_ttl"), Period: f.Duration("period"),
+		NumUses: f.Int("num_uses"), DisplayName: f.Str("display_name"), Meta: f.Pairs("meta"), Type: f.Str("type"),
 	}
-	if !f.has("ttl") {
-		spec.TTL = f.duration("lease") // its old name
+	if !f.Has("ttl") {
+		spec.TTL = f.Duration("lease") // its old name
 	}
 	return spec
 }

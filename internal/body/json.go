@@ -1,4 +1,9 @@
-package httpapi
+// Package body reads what a request carries: one JSON object or a form, and typed values from its fields.
+//
+// It promises that reading costs memory in proportion to the length of the text, that everything it accepts means to
+// encoding/json the same, that no error repeats anything of the text, and that a secret can be wiped after use: values
+// point into the text, or into memory that Wipe overwrites.
+package body
 
 import (
 	"bytes"

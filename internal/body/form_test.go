@@ -1,4 +1,4 @@
-package httpapi
+package body
 
 import (
 	"encoding/json"
@@ -23,7 +23,7 @@ func TestFormToJSON(t *testing.T) {
 		"a%62=%22%5c%0a":        `{"ab":"\"\\\u000a"}`,
 		"key=AbC%2Bd%2F1%3D%3D": `{"key":"AbC+d/1=="}`,
 	} {
-		got, err := formToJSON([]byte(form))
+		got, err := FormToJSON([]byte(form))
 		if err != nil || string(got) != want {
 			t.Errorf("%q: %s, %v, want %s", form, got, err, want)
 		}
@@ -41,14 +41,14 @@ func TestFormToJSONRefuses(t *testing.T) {
 		"a=" + canary + "\x00":      errNUL,
 		strings.Repeat("a=1&", 1e5): errFormMany,
 	} {
-		got, err := formToJSON([]byte(form))
+		got, err := FormToJSON([]byte(form))
 		if err != want || got != nil || strings.Contains(err.Error(), canary) {
 			t.Errorf("%.40q: %s, %v, want %v", form, got, err, want)
 		}
 	}
 	// What only the JSON reader can see is refused there.
 	for _, form := range []string{"a=%00", "a=%ff", "%ff=1"} {
-		text, err := formToJSON([]byte(form))
+		text, err := FormToJSON([]byte(form))
 		if err != nil {
 			t.Fatalf("%q: %v", form, err)
 		}
@@ -63,7 +63,7 @@ func FuzzForm(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, form []byte) {
-		text, err := formToJSON(form)
+		text, err := FormToJSON(form)
 		want, errStd := url.ParseQuery(string(form))
 		if err != nil {
 			return

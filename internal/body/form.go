@@ -1,4 +1,4 @@
-package httpapi
+package body
 
 import (
 	"bytes"
@@ -20,9 +20,9 @@ type formField struct {
 	values [][]byte
 }
 
-// formToJSON turns an application/x-www-form-urlencoded body into the JSON object with the same fields: a string, or
+// FormToJSON turns an application/x-www-form-urlencoded body into the JSON object with the same fields: a string, or
 // an array of strings for a name sent several times. The caller wipes both; scratch copies are wiped here.
-func formToJSON(body []byte) ([]byte, error) {
+func FormToJSON(body []byte) ([]byte, error) {
 	if bytes.IndexByte(body, 0) >= 0 {
 		return nil, errNUL
 	}

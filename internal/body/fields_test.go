@@ -1,4 +1,4 @@
-package httpapi
+package body
 
 import (
 	"encoding/json"
@@ -14,17 +14,17 @@ import (
 	"github.com/quorate/quorate/internal/holder"
 )
 
-func parsed(t *testing.T, body string, weak bool) *fields {
+func parsed(t *testing.T, body string, weak bool) *Fields {
 	t.Helper()
 	members, err := parseObject([]byte(body), !weak)
 	if err != nil {
 		t.Fatalf("%s: %v", body, err)
 	}
-	return &fields{members: members, weak: weak}
+	return &Fields{members: members, weak: weak}
 }
 
 // wantField checks one value that was read; wrong says that it must have been refused, without a word of the value.
-func wantField[T comparable](t *testing.T, f *fields, body string, got, want T, wrong bool) {
+func wantField[T comparable](t *testing.T, f *Fields, body string, got, want T, wrong bool) {
 	t.Helper()
 	if wrong {
 		if fa := fault.As(f.err); fa == nil || fa.Kind != fault.Invalid || !strings.Contains(fa.Sentence, `"v"`) {
@@ -57,8 +57,8 @@ func TestFieldText(t *testing.T) {
 	} {
 		body := `{"v":` + c.value + `}`
 		weak, raw := parsed(t, body, true), parsed(t, body, false)
-		wantField(t, weak, body+" weak", weak.str("v"), c.want, c.wrong)
-		wantField(t, raw, body+" raw", raw.str("v"), c.want, c.wrong || c.wrongIfRaw)
+		wantField(t, weak, body+" weak", weak.Str("v"), c.want, c.wrong)
+		wantField(t, raw, body+" raw", raw.Str("v"), c.want, c.wrong || c.wrongIfRaw)
 	}
 }
 
@@ -85,8 +85,8 @@ func TestFieldInteger(t *testing.T) {
 	} {
 		body := `{"v":` + c.value + `}`
 		weak, raw := parsed(t, body, true), parsed(t, body, false)
-		wantField(t, weak, body+" weak", weak.integer("v"), c.want, c.wrong)
-		wantField(t, raw, body+" raw", raw.integer("v"), c.want, c.wrong || c.wrongIfRaw)
+		wantField(t, weak, body+" weak", weak.Int("v"), c.want, c.wrong)
+		wantField(t, raw, body+" raw", raw.Int("v"), c.want, c.wrong || c.wrongIfRaw)
 	}
 }
 
@@ -111,10 +111,10 @@ func TestFieldFlag(t *testing.T) {
 	} {
 		body := `{"v":` + c.value + `}`
 		weak, raw := parsed(t, body, true), parsed(t, body, false)
-		wantField(t, weak, body+" weak", weak.flag("v", true), c.want, c.wrong)
-		wantField(t, raw, body+" raw", raw.flag("v", true), c.want, c.wrong || c.wrongIfRaw)
+		wantField(t, weak, body+" weak", weak.Flag("v", true), c.want, c.wrong)
+		wantField(t, raw, body+" raw", raw.Flag("v", true), c.want, c.wrong || c.wrongIfRaw)
 	}
-	if f := parsed(t, `{}`, true); f.flag("v", false) || !f.flag("v", true) {
+	if f := parsed(t, `{}`, true); f.Flag("v", false) || !f.Flag("v", true) {
 		t.Error("an absent flag is not what the caller says it is")
 	}
 }
@@ -147,9 +147,9 @@ func TestFieldDuration(t *testing.T) {
 	} {
 		body := `{"v":` + c.value + `}`
 		f := parsed(t, body, true)
-		wantField(t, f, body, f.duration("v"), c.want, c.wrong)
+		wantField(t, f, body, f.Duration("v"), c.want, c.wrong)
 	}
-	if d, ok := parseDuration(strconv.FormatInt(math.MaxInt64/int64(time.Second), 10)); !ok || d <= 0 {
+	if d, ok := ParseDuration(strconv.FormatInt(math.MaxInt64/int64(time.Second), 10)); !ok || d <= 0 {
 		t.Errorf("the longest duration: %v, %v", d, ok)
 	}
 }
@@ -176,9 +176,9 @@ func TestFieldList(t *testing.T) {
 	} {
 		body := `{"v":` + c.value + `}`
 		weak, raw := parsed(t, body, true), parsed(t, body, false)
-		got := weak.strs("v")
+		got := weak.Strs("v")
 		wantField(t, weak, body+" weak", slices.Equal(got, c.want) && (got == nil) == (c.want == nil), true, c.wrong)
-		got = raw.strs("v")
+		got = raw.Strs("v")
 		wantField(t, raw, body+" raw", slices.Equal(got, c.want) && (got == nil) == (c.want == nil), true, c.wrong || c.wrongIfRaw)
 	}
 }
@@ -200,23 +200,23 @@ func TestListsAreBounded(t *testing.T) {
 		{body: `{"v":` + commas(maxValues/2) + `,"w":` + commas(maxValues/2+1) + `}`, fails: errMany},
 	} {
 		f := parsed(t, c.body, true)
-		got := f.texts("v")
-		f.texts("w")
+		got := f.Texts("v")
+		f.Texts("w")
 		if f.err != c.fails || c.fails == nil && len(got) != c.want {
 			t.Errorf("%.60s: %d values, %v, want %d, %v", c.body, len(got), f.err, c.want, c.fails)
 		}
-		if f := parsed(t, c.body, true); len(f.pairs("v")) > 0 || f.err == nil {
+		if f := parsed(t, c.body, true); len(f.Pairs("v")) > 0 || f.err == nil {
 			t.Errorf("%.60s: a map of that", c.body)
 		}
 	}
 	list := func(n int) string { return strings.TrimSuffix("["+strings.Repeat(`"b",`, n), ",") + "]" }
 	for text, want := range map[string]int{list(255): 255, list(256): -1, list(9_990): -1, commas(255): 255, commas(256): -1} {
 		body := `{"v":` + text + `}`
-		for name, read := range map[string]func(*fields) int{
-			"texts":   func(f *fields) int { return len(f.perShare("v")) },
-			"strings": func(f *fields) int { return len(f.strsPerShare("v")) },
-			"lines": func(f *fields) int {
-				if s := f.lines("v"); text[0] == '[' && s != "" {
+		for name, read := range map[string]func(*Fields) int{
+			"texts":   func(f *Fields) int { return len(f.PerShare("v")) },
+			"strings": func(f *Fields) int { return len(f.StrsPerShare("v")) },
+			"lines": func(f *Fields) int {
+				if s := f.Lines("v"); text[0] == '[' && s != "" {
 					return strings.Count(s, "\n") + 1
 				}
 				return want
@@ -254,7 +254,7 @@ func TestFieldPairs(t *testing.T) {
 	} {
 		body := `{"v":` + c.value + `}`
 		f := parsed(t, body, true)
-		got := f.pairs("v")
+		got := f.Pairs("v")
 		wantField(t, f, body, maps.Equal(got, c.want) && (got == nil) == (c.want == nil), true, c.wrong)
 	}
 }
@@ -262,10 +262,10 @@ func TestFieldPairs(t *testing.T) {
 // Names match in any case on raw endpoints and exactly on logical ones.
 func TestFieldNames(t *testing.T) {
 	const body = `{"KEY":"a","Nonce":"b"}`
-	if f := parsed(t, body, false); f.str("key") != "a" || f.str("nonce") != "b" {
+	if f := parsed(t, body, false); f.Str("key") != "a" || f.Str("nonce") != "b" {
 		t.Error("a raw endpoint looks at the case of names")
 	}
-	if f := parsed(t, body, true); f.str("key") != "" || f.has("nonce") {
+	if f := parsed(t, body, true); f.Str("key") != "" || f.Has("nonce") {
 		t.Error("a logical endpoint doesn't look at the case of names")
 	}
 }
@@ -273,12 +273,12 @@ func TestFieldNames(t *testing.T) {
 // The first thing that is wrong stays, and nothing is read after it.
 func TestFieldsKeepTheFirstError(t *testing.T) {
 	f := parsed(t, `{"a":[],"b":"x","c":{}}`, false)
-	f.str("a")
+	f.Str("a")
 	first := f.err
-	if got := f.str("b"); got != "" {
+	if got := f.Str("b"); got != "" {
 		t.Errorf("%q was read after an error", got)
 	}
-	f.integer("c")
+	f.Int("c")
 	if f.err != first || !strings.Contains(first.Error(), `"a"`) {
 		t.Errorf("the error is now %v, it was %v", f.err, first)
 	}
@@ -287,9 +287,8 @@ func TestFieldsKeepTheFirstError(t *testing.T) {
 // T52: what was decoded into new memory is wiped with the body.
 func TestFieldsOwnWhatTheyDecode(t *testing.T) {
 	f := parsed(t, `{"key":"AAAA\/BBBB","list":["x\/y"]}`, false)
-	key, list := f.text("key"), f.texts("list")
-	x := &exchange{fields: *f}
-	x.wipe()
+	key, list := f.Text("key"), f.Texts("list")
+	f.Wipe()
 	if strings.Trim(string(key), "\x00") != "" || strings.Trim(string(list[0]), "\x00") != "" {
 		t.Errorf("still there: %q, %q", key, list)
 	}
@@ -309,8 +308,8 @@ func FuzzShareField(f *testing.F) {
 		if err != nil {
 			return
 		}
-		fs := &fields{members: members}
-		text := fs.text("key")
+		fs := &Fields{members: members}
+		text := fs.Text("key")
 		var want struct {
 			Key *string `json:"key"`
 		}
