@@ -453,7 +453,7 @@ func (w *nodeWorld) newToken(*rapid.T) {
 		spec.Policies = []string{policy.Root}
 	}
 	err := w.node.Update(w.ctx(), w.access(w.tokens[0], spec.Path, policy.Update), func(c *node.Call) error {
-		id, e, _, err := c.Tokens.Create(c.Tx, c.Token, spec)
+		id, e, _, err := c.Create(spec)
 		if err != nil {
 			return err
 		}

@@ -61,6 +61,25 @@ func (f *Fields) Names() []string {
 	return names
 }
 
+// Object is all the fields as one JSON object, wiped with the body.
+func (f *Fields) Object() []byte {
+	size := 2
+	for _, m := range f.members {
+		size += 6*len(m.name) + len(m.value) + 4 // a name's byte takes up to six
+	}
+	text := append(make([]byte, 0, size), '{')
+	for i, m := range f.members {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(quote(text, m.name), ':')
+		text = append(text, m.value...)
+	}
+	text = append(text, '}')
+	f.Own(text)
+	return text
+}
+
 // unquote decodes a string that may be a secret.
 func (f *Fields) unquote(raw []byte) []byte {
 	text := unquote(raw)

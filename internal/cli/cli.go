@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/creachadair/command"
+	"github.com/openbao/openbao/api/v2"
 	"golang.org/x/term"
 
 	"github.com/quorate/quorate/internal/server"
@@ -38,7 +39,8 @@ type app struct {
 	stdout, stderr io.Writer
 	openTTY        func() (terminal, error) // fails where nobody can be asked
 	serve          serveFunc
-	speaks         voice // as whom the command spoke to the server
+	speaks         voice                       // as whom the command spoke to the server
+	advisor        func() (*api.Client, error) // with the user's token
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -49,7 +51,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	env := root.NewEnv(nil).SetContext(ctx)
 	env.Log = a.stderr
 	_, full, _ := find(root, args)
-	return a.exit(full, command.Run(env, args))
+	return a.exit(ctx, full, command.Run(env, args))
 }
 
 // say prints one line of talk. It is not the answer, so it goes to standard error.
@@ -120,7 +122,7 @@ func (a *app) help(root *command.C, path []string) int {
 }
 
 // exit prints what went wrong with the command called full, and translates it to an exit code.
-func (a *app) exit(full string, err error) int {
+func (a *app) exit(ctx context.Context, full string, err error) int {
 	if text, ok := requestText(err); ok {
 		err = a.write(text + "\n")
 	}
@@ -131,7 +133,7 @@ func (a *app) exit(full string, err error) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &failed):
-		a.speaks.advise(failed)
+		a.advise(ctx, failed)
 		failed.write(a.stderr)
 		return failed.code
 	case errors.As(err, &usage):

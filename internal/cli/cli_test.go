@@ -209,3 +209,39 @@ func TestEverythingIsDocumented(t *testing.T) {
 	}
 	walk(nil, a.root())
 }
+
+// The examples in the help texts name commands and flags that exist, and the commands that people begin with have some.
+func TestExamples(t *testing.T) {
+	needed := []string{"kv", "policy", "secrets", "auth", "audit", "lease", "token", "unwrap", "login", "read", "write", "list", "delete"}
+	var look func(c *command.C, family string)
+	look = func(c *command.C, family string) {
+		found := len(c.Commands) > 0
+		for line := range strings.Lines(c.Help) {
+			_, text, ok := strings.Cut(line, "quorate ")
+			if !ok || !strings.HasPrefix(line, "  ") {
+				continue
+			}
+			found = true
+			text, _, _ = strings.Cut(text, " | ")
+			target, full, rest := find((&app{}).root(), strings.Fields(text))
+			for _, word := range rest {
+				name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+				if len(word) > 1 && word[0] == '-' && target.Flags.Lookup(name) == nil {
+					t.Errorf("%s: %s has no flag %s", c.Name, full, word)
+				}
+			}
+			if len(target.Commands) > 0 || !target.Runnable() {
+				t.Errorf("%s: %s is no command", c.Name, full)
+			}
+		}
+		if !found && slices.Contains(needed, family) {
+			t.Errorf("%s %s has no example", family, c.Name)
+		}
+		for _, sub := range c.Commands {
+			look(sub, family)
+		}
+	}
+	for _, c := range (&app{}).root().Commands {
+		look(c, c.Name)
+	}
+}

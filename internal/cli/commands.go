@@ -31,8 +31,10 @@ BAO_TOKEN, else from ~/.vault-token, where "quorate login" keeps it.`,
 			a.transcriptExportCommand(), a.transcriptVerifyCommand(), a.transcriptCheckpointCommand()),
 		a.loginCommand(),
 		group("token", "Create, inspect, renew and revoke tokens.",
-			a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand()),
-		a.readCommand(), a.writeCommand(), a.listCommand(), a.deleteCommand(),
+			a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand(),
+			a.tokenCapabilitiesCommand()),
+		a.kvCommands(), a.policyCommands(), a.secretsCommands(), a.authCommands(), a.auditCommands(), a.leaseCommands(),
+		a.readCommand(), a.writeCommand(), a.listCommand(), a.deleteCommand(), a.unwrapCommand(),
 		group("print", "Print what this command line works with.", a.printTokenCommand()),
 		a.versionCommand(), a.completionCommand(), topic)
 	c.Commands = append(c.Commands, a.completeCommand(c))

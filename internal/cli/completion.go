@@ -94,9 +94,9 @@ func candidates(root *command.C, words []string) []string {
 		}
 	}
 	var list []string
-	switch name, typed, ok := flagAt(done, last); {
+	switch name, typed, ok := flagAt(c.Name, done, last); {
 	case ok:
-		list = matching(flagValues(name), typed)
+		list = matching(flagValues(c.Name, name), typed)
 		if strings.HasPrefix(last, "-") { // the shell sees -flag=value as one word
 			for i := range list {
 				list[i] = last[:len(last)-len(typed)] + list[i]
@@ -121,7 +121,7 @@ func candidates(root *command.C, words []string) []string {
 }
 
 // flagAt finds the flag whose value is being typed: as -flag=value in one word, or in two or three, as bash splits at "=".
-func flagAt(done []string, last string) (name, typed string, ok bool) {
+func flagAt(command string, done []string, last string) (name, typed string, ok bool) {
 	if n, v, found := strings.Cut(last, "="); found && strings.HasPrefix(n, "-") {
 		return strings.TrimLeft(n, "-"), v, true
 	}
@@ -131,15 +131,15 @@ func flagAt(done []string, last string) (name, typed string, ok bool) {
 			return strings.TrimLeft(done[n-1], "-"), "", true
 		case n > 1 && done[n-1] == "=" && strings.HasPrefix(done[n-2], "-"):
 			return strings.TrimLeft(done[n-2], "-"), last, true
-		case strings.HasPrefix(done[n-1], "-") && len(flagValues(strings.TrimLeft(done[n-1], "-"))) > 0:
+		case strings.HasPrefix(done[n-1], "-") && len(flagValues(command, strings.TrimLeft(done[n-1], "-"))) > 0:
 			return strings.TrimLeft(done[n-1], "-"), last, true
 		}
 	}
 	return "", "", false
 }
 
-// flagValues are the words that a flag takes, where there are few.
-func flagValues(name string) []string {
+// flagValues are the words that a flag of a command takes, where there are few.
+func flagValues(command, name string) []string {
 	switch name {
 	case "format":
 		return []string{"table", "json", "yaml"}
@@ -150,7 +150,10 @@ func flagValues(name string) []string {
 	case "mode":
 		return []string{"orphan"}
 	case "method":
-		return []string{"token"}
+		if command == "patch" {
+			return []string{"patch", "rw"}
+		}
+		return []string{"token", "userpass", "approle"}
 	}
 	return nil
 }

@@ -15,8 +15,8 @@ func TestCandidates(t *testing.T) {
 		words []string
 		want  string
 	}{
-		{nil, "ceremony completion delete list login operator print read server share status token transcript version write connection"},
-		{[]string{"s"}, "server share status"},
+		{nil, "audit auth ceremony completion delete kv lease list login operator policy print read secrets server share status token transcript unwrap version write connection"},
+		{[]string{"s"}, "secrets server share status"},
 		{[]string{"operator", ""}, "generate-root init key-status rekey rotate rotate-keys seal unseal"},
 		{[]string{"operator", "generate-root", "-i"}, "-init"},
 		{[]string{"operator", "generate-root", "--i"}, "--init"},
@@ -26,6 +26,9 @@ func TestCandidates(t *testing.T) {
 		{[]string{"status", "-format", "="}, "table json yaml"},
 		{[]string{"status", "-format", "=", "y"}, "yaml"},
 		{[]string{"status", "-format", "y"}, "yaml"},
+		{[]string{"login", "-method="}, "-method=token -method=userpass -method=approle"},
+		{[]string{"kv", "patch", "-method", "r"}, "rw"},
+		{[]string{"kv", "metadata", ""}, "get put patch delete"},
 		{[]string{"status", "-address=h"}, ""},
 		{[]string{"completion", ""}, "bash zsh fish"},
 		{[]string{"nonsense", "x"}, ""},

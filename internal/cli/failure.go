@@ -116,19 +116,6 @@ const (
 	withToken
 )
 
-// advise tells what to do about a refusal for want of permission, if nothing better is known.
-func (v voice) advise(f *failure) {
-	if f.hint != "" || f.err == nil || answered(f.err) != http.StatusForbidden || !strings.Contains(f.err.Error(), "permission denied") {
-		return
-	}
-	switch v {
-	case withoutToken:
-		f.hint = "no token is set: quorate login keeps one, or set BAO_TOKEN"
-	case withToken:
-		f.hint = "the token may be expired or revoked, or lack a policy for this: quorate token lookup shows it, quorate login keeps another one"
-	}
-}
-
 // write prints the failure: action, URL, code and a bullet per error for a refusal by the server, one line otherwise.
 func (f *failure) write(w io.Writer) {
 	var refused *api.ResponseError

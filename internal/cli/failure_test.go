@@ -39,15 +39,16 @@ func TestSealedHint(t *testing.T) {
 
 // A refusal for want of permission says what may be wrong with the token that was sent, or that none was.
 func TestPermissionHints(t *testing.T) {
-	const expired, none = "hint: the token may be expired or revoked, or lack a policy for this", "hint: no token is set: quorate login"
+	const dead, none = "hint: the server doesn't know the token: it is mistyped, expired or revoked", "hint: no token is set: quorate login"
 	r := newRig(t)
 	for _, args := range [][]string{{"read", "secret/a"}, {"token", "lookup"}, {"operator", "seal"}, {"list", "secret"}} {
 		r.fails(exitServer, []string{none}, args...)
 	}
 	t.Setenv("BAO_TOKEN", "q.some")
-	for _, args := range [][]string{{"read", "secret/a"}, {"token", "lookup"}, {"operator", "seal"}, {"list", "secret"}} {
-		r.fails(exitServer, []string{expired}, args...)
+	for _, args := range [][]string{{"read", "secret/a"}, {"operator", "seal"}, {"list", "secret"}} {
+		r.fails(exitServer, []string{dead}, args...)
 	}
+	r.fails(exitServer, []string{"hint: the token may be expired or revoked, or lack a policy"}, "token", "lookup")
 	r.stdin = "q.other"
 	r.fails(exitServer, []string{"hint: the server doesn't know this token"}, "login", "-")
 	// Where no token counts, and where something else is denied, it is no advice.

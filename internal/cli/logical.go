@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +18,10 @@ import (
 
 func (a *app) readCommand() *command.C {
 	s := &session{app: a}
-	c := &command.C{Name: "read", Usage: "[flags] PATH [KEY=VALUE ...]", Help: "Read what is at a path. Pairs are sent as query parameters."}
+	c := &command.C{Name: "read", Usage: "[flags] PATH [KEY=VALUE ...]", Help: `Read what is at a path. Pairs are sent as query parameters.
+
+  quorate read sys/key-status
+  quorate read -field=keys auth/approle/role list=true`}
 	return s.command(c, answers|pickable, 1, unlimited, func(ctx context.Context, args []string) error {
 		client, path, query, err := s.withQuery(args)
 		if err != nil {
@@ -27,11 +31,20 @@ func (a *app) readCommand() *command.C {
 		if err != nil {
 			return asking("reading", err)
 		}
-		if found == nil {
+		if found == nil || found.Data == nil && found.Auth == nil && found.WrapInfo == nil {
+			s.warn(warnings(found))
 			return nothingAt(path)
 		}
 		return s.printSecret(found)
 	})
+}
+
+// warnings are those of an answer, which may be none.
+func warnings(s *api.Secret) []string {
+	if s == nil {
+		return nil
+	}
+	return s.Warnings
 }
 
 func (a *app) writeCommand() *command.C {
@@ -42,7 +55,11 @@ func (a *app) writeCommand() *command.C {
 		Help: `Write to a path. A VALUE of @FILE is the file's content, one of - is standard input; \@ begins a literal @.
 
 With - or @FILE instead of pairs, the whole data is JSON from standard input or the file.
-A key share as the VALUE of key= is refused where the path takes one: give key=- and the share through a pipe.`,
+A key share as the VALUE of key= is refused where the path takes one: give key=- and the share through a pipe.
+
+  quorate write auth/approle/role/app token_policies=app token_ttl=20m
+  quorate write -force -field=secret_id auth/approle/role/app/secret-id
+  quorate write auth/userpass/users/ann password=-`,
 	}
 	c.Flags.BoolVar(&force, "force", false, "write without any data")
 	c.Flags.BoolVar(&force, "f", false, "short for -force")
@@ -53,6 +70,7 @@ A key share as the VALUE of key= is refused where the path takes one: give key=-
 		if err := refuseShare(args[0], args[1:]); err != nil {
 			return err
 		}
+		s.warnSecrets(args[1:])
 		data, err := dataOf(args[1:], s.stdin)
 		if err != nil {
 			return localf("reading the data: %w", err)
@@ -67,6 +85,7 @@ A key share as the VALUE of key= is refused where the path takes one: give key=-
 		reply, err := client.Logical().WriteWithContext(ctx, cleanPath(args[0]), data)
 		switch {
 		case err != nil:
+			s.warn(warnings(reply))
 			return asking("writing", err)
 		case reply != nil:
 			return s.printSecret(reply)
@@ -79,42 +98,103 @@ A key share as the VALUE of key= is refused where the path takes one: give key=-
 
 func (a *app) listCommand() *command.C {
 	s := &session{app: a}
-	c := &command.C{Name: "list", Usage: "[flags] PATH", Help: "List the names below a path."}
+	c := &command.C{Name: "list", Usage: "[flags] PATH", Help: `List the names below a path.
+
+  quorate list auth/token/accessors
+  quorate list -limit=100 -after=app-0041 secret/metadata/apps`}
+	var page page
+	page.flags(&c.Flags)
 	return s.command(c, answers|byUser, 1, 1, func(ctx context.Context, args []string) error {
-		found, err := s.client.Logical().ListWithContext(ctx, cleanPath(args[0]))
-		if err != nil {
-			return asking("listing", err)
-		}
-		if found == nil {
-			return nothingAt(args[0])
-		}
-		keys, ok := found.Data["keys"].([]any)
-		if !ok {
-			return nothingAt(args[0])
-		}
-		return s.print(keys, func() string {
-			text := "Keys\n----\n"
-			for _, k := range keys {
-				text += visible(fmt.Sprint(k), "") + "\n"
-			}
-			return text
-		})
+		return s.list(ctx, cleanPath(args[0]), page)
 	})
+}
+
+// page is a part of a long list.
+type page struct {
+	after string
+	limit int
+}
+
+func (p *page) flags(fs *flag.FlagSet) {
+	fs.StringVar(&p.after, "after", "", "begin with the first name after this `NAME`")
+	fs.IntVar(&p.limit, "limit", 0, "`NUMBER` of names at most; 0 is any number")
+}
+
+// list prints the names below a path.
+func (s *session) list(ctx context.Context, path string, p page) error {
+	var found *api.Secret
+	var err error
+	if p == (page{}) {
+		found, err = s.client.Logical().ListWithContext(ctx, path)
+	} else {
+		found, err = s.client.Logical().ListPageWithContext(ctx, path, p.after, p.limit)
+	}
+	if err != nil {
+		return asking("listing", err)
+	}
+	if found == nil {
+		return nothingAt(path)
+	}
+	keys, ok := found.Data["keys"].([]any)
+	if !ok && found.WrapInfo == nil {
+		s.warn(found.Warnings)
+		return nothingAt(path)
+	}
+	return s.printData(found, keys, func() string { return "Keys\n----\n" + lines(keys) })
+}
+
+// lines shows each name on a line of its own.
+func lines(names []any) (text string) {
+	for _, name := range names {
+		text += visible(fmt.Sprint(name), "") + "\n"
+	}
+	return text
+}
+
+// get reads what must be there.
+func (s *session) get(ctx context.Context, action, path string) (*api.Secret, error) {
+	found, err := s.client.Logical().ReadWithContext(ctx, path)
+	switch {
+	case err != nil:
+		return nil, asking(action, err)
+	case found == nil:
+		return nil, nothingAt(path)
+	}
+	return found, nil
+}
+
+// put writes what is answered with nothing but warnings, and then says that it is done.
+func (s *session) put(ctx context.Context, action, path string, data map[string]any, done string) error {
+	reply, err := s.client.Logical().WriteWithContext(ctx, path, data)
+	return s.done(reply, asking(action, err), done)
+}
+
+// drop deletes what is at a path.
+func (s *session) drop(ctx context.Context, action, path, done string) error {
+	reply, err := s.client.Logical().DeleteWithContext(ctx, path)
+	return s.done(reply, asking(action, err), done)
+}
+
+func (s *session) done(reply *api.Secret, err error, done string) error {
+	s.warn(warnings(reply))
+	if err == nil {
+		s.say("%s", visible(done, ""))
+	}
+	return err
 }
 
 func (a *app) deleteCommand() *command.C {
 	s := &session{app: a}
-	c := &command.C{Name: "delete", Usage: "[flags] PATH [KEY=VALUE ...]", Help: "Delete what is at a path. Pairs are sent as query parameters."}
+	c := &command.C{Name: "delete", Usage: "[flags] PATH [KEY=VALUE ...]", Help: `Delete what is at a path. Pairs are sent as query parameters.
+
+  quorate delete auth/userpass/users/ann`}
 	return s.command(c, 0, 1, unlimited, func(ctx context.Context, args []string) error {
 		client, path, query, err := s.withQuery(args)
 		if err != nil {
 			return err
 		}
-		if _, err := client.Logical().DeleteWithDataWithContext(ctx, path, query); err != nil {
-			return asking("deleting", err)
-		}
-		s.say("deleted, if it existed")
-		return nil
+		reply, err := client.Logical().DeleteWithDataWithContext(ctx, path, query)
+		return s.done(reply, asking("deleting", err), "deleted, if it existed")
 	})
 }
 
@@ -205,6 +285,23 @@ func dataOf(args []string, stdin io.Reader) (map[string]any, error) {
 		}
 	}
 	return data, nil
+}
+
+// secretKeys are how the names of data end that are secrets.
+var secretKeys = []string{"password", "passwd", "passphrase", "secret", "token", "secret_id", "private_key", "secret_key", "api_key", "apikey"}
+
+// warnSecrets warns of what seems to be a secret and stands on the command line, where it works, as people are used to.
+func (s *session) warnSecrets(pairs []string) {
+	for _, pair := range pairs {
+		key, value, _ := strings.Cut(strings.ToLower(pair), "=")
+		if value == "" || value == "-" || value[0] == '@' {
+			continue
+		}
+		if slices.ContainsFunc(secretKeys, func(end string) bool { return strings.HasSuffix(key, end) }) {
+			s.say("warning: a secret on the command line can be seen in the process list and in the shell's history; KEY=- and KEY=@FILE keep it out")
+			return
+		}
+	}
 }
 
 func valueOf(value string, stdin io.Reader) (string, error) {

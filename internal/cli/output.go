@@ -215,7 +215,35 @@ type row []string
 type sheet []row
 
 // header begins the tables that have one.
-func header() sheet { return sheet{{"Key", "Value"}, {"---", "-----"}} }
+func header() sheet { return headed("Key", "Value") }
+
+// headed begins a table with the names of its columns.
+func headed(names ...string) sheet {
+	var dashes row
+	for _, name := range names {
+		dashes = append(dashes, strings.Repeat("-", len(name)))
+	}
+	return sheet{names, dashes}
+}
+
+// titled is a table of keys and values with a title, about as wide as its names.
+func titled(title string, rows sheet) string {
+	const value = len("    Value")
+	wide := 0
+	for _, r := range rows {
+		wide = max(wide, utf8.RuneCountInString(r[0]))
+	}
+	return underTitle(title, wide+value, append(header(), rows...).text())
+}
+
+func underTitle(title string, width int, text string) string {
+	bars := width - utf8.RuneCountInString(title) - len("  ")
+	if bars <= 0 {
+		bars = 4
+	}
+	bar := strings.Repeat("=", (bars+1)/2)
+	return bar + " " + title + " " + bar + "\n" + text
+}
 
 func (t *sheet) add(name string, value any) { *t = append(*t, row{name, fmt.Sprint(value)}) }
 

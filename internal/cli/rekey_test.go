@@ -528,7 +528,7 @@ func TestRotateKeys(t *testing.T) {
 	s.on("DELETE sys/rotate/root/init", 200, `{"data":{"started":true},"warnings":["an objection"]}`)
 	s.fails(exitServer, []string{"warning: an objection"}, "operator", "rotate-keys", "-cancel")
 	s.answers = map[string]http.HandlerFunc{}
-	if got := s.fails(exitServer, []string{"permission denied", "the token may be expired"}, "operator", "rotate-keys", "-status"); strings.Contains(got.err, "-holder") {
+	if got := s.fails(exitServer, []string{"permission denied", "the server doesn't know the token"}, "operator", "rotate-keys", "-status"); strings.Contains(got.err, "-holder") {
 		t.Errorf("%s", got.err)
 	}
 }

@@ -31,7 +31,32 @@ func (c *session) printSecret(s *api.Secret) error {
 	return nil
 }
 
+// printData shows an answer as v, or as a table; a wrapped one is shown as printSecret does.
+func (c *session) printData(s *api.Secret, v any, table func() string) error {
+	if s.WrapInfo != nil {
+		return c.printSecret(s)
+	}
+	c.warn(s.Warnings)
+	return c.print(v, table)
+}
+
 func secretSheet(s *api.Secret) (t sheet) {
+	switch {
+	case s.LeaseID != "":
+		t.add("lease_id", s.LeaseID)
+		t.add("lease_duration", seconds(s.LeaseDuration))
+		t.add("lease_renewable", s.Renewable)
+	case s.LeaseDuration > 0:
+		t.add("refresh_interval", seconds(s.LeaseDuration))
+	}
+	if wrap := s.WrapInfo; wrap != nil {
+		t.add("wrapping_token:", wrap.Token)
+		t.add("wrapping_accessor:", wrap.Accessor)
+		t.add("wrapping_token_ttl:", seconds(wrap.TTL))
+		t.add("wrapping_token_creation_time:", wrap.CreationTime)
+		t.add("wrapping_token_creation_path:", wrap.CreationPath)
+		t.known("wrapped_accessor:", wrap.WrappedAccessor)
+	}
 	if auth := s.Auth; auth != nil {
 		life := seconds(auth.LeaseDuration)
 		if auth.LeaseDuration == 0 {
@@ -48,8 +73,12 @@ func secretSheet(s *api.Secret) (t sheet) {
 			t.add("token_meta_"+k, auth.Metadata[k])
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(s.Data)) {
-		t.add(k, cell(k, s.Data[k]))
+	return append(t, dataSheet(s.Data)...)
+}
+
+func dataSheet(data map[string]any) (t sheet) {
+	for _, k := range slices.Sorted(maps.Keys(data)) {
+		t.add(k, cell(k, data[k]))
 	}
 	return t
 }
@@ -88,7 +117,7 @@ func field(s *api.Secret, name string) (any, bool) {
 		return s.Auth.LeaseDuration, true
 	}
 	for _, r := range secretSheet(s) {
-		if r[0] == name {
+		if strings.TrimSuffix(r[0], ":") == name {
 			return r[1], true
 		}
 	}

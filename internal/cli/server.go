@@ -89,6 +89,12 @@ func (a *app) checkServer(cfg *config.Config) error {
 		return stuck("checking the configuration", fmt.Errorf("\n%w", err))
 	}
 	a.say("the configuration is valid")
+	if lines := cfg.Initialize.Describe(); len(lines) > 0 {
+		a.say("at its first unseal, a new cluster would:")
+		for _, line := range lines {
+			a.say("  %s", line)
+		}
+	}
 	return nil
 }
 

@@ -74,7 +74,20 @@ func (s *session) user() (*api.Client, error) {
 	if s.speaks = withToken; token == "" {
 		s.speaks = withoutToken
 	}
+	s.advisor = func() (*api.Client, error) { return s.aside(token) }
 	return s.conn.client(token)
+}
+
+// aside returns a client for questions that are asked on the way: also where the request is only printed, and never for a
+// wrapped answer.
+func (s *session) aside(token string) (*api.Client, error) {
+	conn := s.conn
+	conn.curl, conn.policy = false, false
+	client, err := conn.client(token)
+	if err == nil {
+		client.SetWrappingLookupFunc(func(string, string) string { return "" })
+	}
+	return client, err
 }
 
 // terminal returns the terminal to ask at, unless asking is forbidden. The error says what for, and what else to do.

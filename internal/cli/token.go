@@ -27,7 +27,10 @@ func (a *app) tokenCreateCommand() *command.C {
 		Name: "create", Usage: "[flags]",
 		Help: `Create a token, a child of the one you use.
 
-Without -policy it has the policies of its parent.`,
+Without -policy it has the policies of its parent.
+
+  quorate token create -policy=app -ttl=8h -display-name=ann
+  quorate token create -role=ops -format=json`,
 	}
 	t.flags(&c.Flags)
 	return t.command(c, answers|pickable|byUser, 0, 0, func(ctx context.Context, _ []string) error {
@@ -45,7 +48,7 @@ func unknownToken(s *api.Secret) string {
 	if s == nil || s.Auth == nil {
 		return ""
 	}
-	return "the token was created and is shown only once; to revoke it: quorate token revoke -accessor " + visible(s.Auth.Accessor, "")
+	return "there is a new token, which is shown only once; to revoke it: quorate token revoke -accessor " + visible(s.Auth.Accessor, "")
 }
 
 func (t *tokenCreation) flags(fs *flag.FlagSet) {
@@ -116,7 +119,9 @@ func (t *tokenSubject) tokenCommand(c *command.C, has traits, run func(context.C
 
 func (a *app) tokenLookupCommand() *command.C {
 	t := &tokenSubject{session: session{app: a}}
-	c := &command.C{Name: "lookup", Help: "Show what is known about a token, by default about the one you use."}
+	c := &command.C{Name: "lookup", Help: `Show what is known about a token, by default about the one you use.
+
+  quorate token lookup -accessor Hs8nAh0pBxwF4TWjvF5UMhrO`}
 	return t.tokenCommand(c, answers|pickable, func(ctx context.Context) (s *api.Secret, err error) {
 		switch {
 		case t.subject == "":
@@ -133,7 +138,9 @@ func (a *app) tokenLookupCommand() *command.C {
 func (a *app) tokenRenewCommand() *command.C {
 	t := &tokenSubject{session: session{app: a}}
 	var increment durationText
-	c := &command.C{Name: "renew", Help: "Renew a token, by default the one you use."}
+	c := &command.C{Name: "renew", Help: `Renew a token, by default the one you use.
+
+  quorate token renew -increment=8h`}
 	c.Flags.Var(&increment, "increment", "`DURATION` to ask for, from now")
 	c.Flags.Var(&increment, "i", "short for -increment, `DURATION`")
 	return t.tokenCommand(c, answers|pickable, func(ctx context.Context) (s *api.Secret, err error) {
@@ -153,7 +160,10 @@ func (a *app) tokenRevokeCommand() *command.C {
 	t := &tokenSubject{session: session{app: a}}
 	var self bool
 	var mode string
-	c := &command.C{Name: "revoke", Help: "Revoke a token and all its children."}
+	c := &command.C{Name: "revoke", Help: `Revoke a token and all its children.
+
+  quorate token revoke -accessor Hs8nAh0pBxwF4TWjvF5UMhrO
+  quorate token revoke -self`}
 	c.Flags.BoolVar(&self, "self", false, "revoke the token you use")
 	c.Flags.StringVar(&mode, "mode", "", "`MODE`: orphan lets the children live on, without a parent")
 	return t.tokenCommand(c, 0, func(ctx context.Context) (_ *api.Secret, err error) {
@@ -175,6 +185,44 @@ func (a *app) tokenRevokeCommand() *command.C {
 			t.say("the token is revoked, if it existed")
 		}
 		return nil, asking("revoking the token", err)
+	})
+}
+
+func (a *app) tokenCapabilitiesCommand() *command.C {
+	s := &session{app: a}
+	var accessor bool
+	c := &command.C{Name: "capabilities", Usage: "[flags] [TOKEN | ACCESSOR | -] PATH", Help: `Show what a token may do on a path, by default the one you use.
+
+  quorate token capabilities secret/data/app
+  quorate token capabilities -accessor Hs8nAh0pBxwF4TWjvF5UMhrO secret/data/app`}
+	c.Flags.BoolVar(&accessor, "accessor", false, "the first argument is an accessor")
+	return s.command(c, answers|byUser, 1, 2, func(ctx context.Context, args []string) (err error) {
+		path := cleanPath(args[len(args)-1])
+		at, fields := "sys/capabilities-self", map[string]any{"paths": []string{path}}
+		switch {
+		case len(args) == 2 && accessor:
+			at, fields["accessor"] = "sys/capabilities-accessor", args[0]
+		case len(args) == 2 && args[0] == "-":
+			at = "sys/capabilities"
+			if fields["token"], err = s.takeToken(ctx, args[:1]); err != nil {
+				return err
+			}
+		case len(args) == 2:
+			at, fields["token"] = "sys/capabilities", args[0]
+		case accessor:
+			return s.env.Usagef("-accessor needs the accessor before the path")
+		}
+		reply, err := s.client.Logical().WriteWithContext(ctx, at, fields)
+		if err == nil && reply == nil {
+			err = errNoContent
+		}
+		if err != nil {
+			return asking("looking up the capabilities", err)
+		}
+		names, _ := reply.Data[path].([]any)
+		return s.printData(reply, names, func() string {
+			return strings.Join(strings.Fields(lines(names)), ", ") + "\n"
+		})
 	})
 }
 

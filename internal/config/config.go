@@ -2,17 +2,21 @@
 // know (HCL or JSON), refuses what it doesn't know, and checks every value in one place.
 //
 // It promises that a Config that Load, Default or Dev returned is complete and valid, that whatever was not written
-// has its safe default, and that an error names file and line. It opens nothing: whether a certificate can be
-// loaded or a folder can be used is found out by package server.
+// has its safe default, and that an error names file and line. Beside the files of the configuration it opens only the
+// policies that an initialize block names: whether a certificate can be loaded or a folder can be used is found out by
+// package server, and what an audit device accepts by package audit.
 package config
 
 import (
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"time"
+
+	"github.com/quorate/quorate/internal/audit"
 )
 
 // Config is everything that a server is told. Who changes a field afterwards calls Validate again.
@@ -28,11 +32,15 @@ type Config struct {
 	RootTokenTTL    time.Duration // of root tokens that ceremonies make; 0: they do not expire
 	PIDFile         string        // empty: none
 	Ceremony        Ceremony
+	Audit           []audit.Device // their types and options are for package audit to judge
+	AuditDir        string         // where audit devices made over the API may have files; empty: nowhere
+	Initialize      *Initialize    // what a new cluster is set up with; nil: nothing
 
 	// Warnings are sentences about accepted settings without effect, to be logged at start.
 	Warnings []string
 
-	written place
+	written      place
+	auditWritten []place // of Audit
 }
 
 // Storage says where the data lives.
@@ -60,6 +68,8 @@ type Listener struct {
 	Ceremonies     string // who may start and cancel ceremonies: CeremoniesLocal, CeremoniesToken, CeremoniesOpen
 	LocalAuthority bool   // TCP loopback stays local although api_addr is not loopback
 	TrustedProxies []netip.Prefix
+	// ResponseHeaders are added to every reply.
+	ResponseHeaders http.Header
 
 	MaxRequestSize     int64 // bytes
 	MaxRequestDuration time.Duration

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/internal/audit"
+	"github.com/quorate/quorate/internal/mount"
 )
 
 // load writes text as a file of the given name and loads it.
@@ -30,6 +34,18 @@ func forget(c *Config) *Config {
 	for i := range c.Listeners {
 		c.Listeners[i].written = place{}
 	}
+	c.auditWritten = nil
+	if i := c.Initialize; i != nil {
+		for n := range i.Policies {
+			i.Policies[n].written = place{}
+		}
+		for n := range i.Mounts {
+			i.Mounts[n].written = place{}
+		}
+		for n := range i.Logins {
+			i.Logins[n].written = place{}
+		}
+	}
 	return c
 }
 
@@ -45,6 +61,7 @@ func full() *Config {
 	first.MaxRequestSize, first.MaxRequestDuration = 1<<20, 45*time.Second
 	first.ReadHeaderTimeout, first.ReadTimeout, first.IdleTimeout = 5*time.Second, 20*time.Second, 2*time.Minute
 	first.MaxConnections = 500
+	first.ResponseHeaders = http.Header{"Strict-Transport-Security": {"max-age=31536000"}, "X-Who": {"quorate"}}
 	second := newListener(TCP)
 	second.Address, second.TLSDisable, second.Ceremonies = "192.0.2.1:80", true, CeremoniesOpen
 	third := newListener(Unix)
@@ -63,6 +80,40 @@ func full() *Config {
 			UnapprovedTimeout: 10 * time.Minute, IdleTimeout: 2 * time.Hour, TotalTimeout: 48 * time.Hour, ResultTTL: time.Minute,
 			VerificationTimeout: 7 * 24 * time.Hour,
 		},
+		Audit: []audit.Device{
+			{Type: "file", Path: "main/", Description: "for the shipper", Options: map[string]string{"file_path": "/var/log/quorate/audit.log", "sync": "true"}},
+			{Type: "socket", Path: "siem/", Local: true, Options: map[string]string{"address": "siem.example.org:514", "socket_type": "tcp"}},
+		},
+		AuditDir:   "/var/log/quorate",
+		Initialize: fullInitialize(),
+	}
+}
+
+func fullInitialize() *Initialize {
+	return &Initialize{
+		Policies: []Policy{
+			{Name: "app", Text: "path \"secret/data/app\" {\n  capabilities = [\"read\"]\n}\n"},
+			{Name: "Ops", Text: "path \"secret/*\" {\n  capabilities = [\"list\"]\n}\n"},
+		},
+		Mounts: []Mount{
+			{Entry: mount.Entry{
+				Path: "secret/", Type: "kv", Description: "what applications read", Options: map[string]string{"version": "2"},
+				Config: mount.Config{DefaultLeaseTTL: time.Hour, MaxLeaseTTL: 2 * time.Hour},
+			}},
+			{Entry: mount.Entry{Path: "auth/userpass/", Type: "userpass"}},
+			{Entry: mount.Entry{Path: "auth/machines/", Type: "approle"}},
+		},
+		Logins: []Login{
+			{
+				Kind: User, Name: "alice", Auth: "auth/userpass/", Policies: []string{"ops"}, Fields: map[string]any{"token_ttl": "8h"},
+				PasswordHash: "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+			},
+			{Kind: User, Name: "bob", Auth: "auth/userpass/", Fields: map[string]any{}, PasswordFile: "/run/secrets/bob"},
+			{
+				Kind: Role, Name: "app", Auth: "auth/machines/", Policies: []string{"app", "default"},
+				Fields: map[string]any{"role_id": "app", "bind_secret_id": true, "secret_id_num_uses": int64(5), "secret_id_bound_cidrs": []string{"10.0.0.0/8"}},
+			},
+		},
 	}
 }
 
@@ -72,8 +123,8 @@ func TestFullFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "disable_mlock") {
-			t.Errorf("%s: warnings %q, want one about disable_mlock", name, got.Warnings)
+		if len(got.Warnings) != 2 || !strings.Contains(got.Warnings[0], "disable_mlock") || !strings.Contains(got.Warnings[1], `"bob" has no password file`) {
+			t.Errorf("%s: warnings %q, want one about disable_mlock and one about bob", name, got.Warnings)
 		}
 		got.Warnings = nil
 		if want := full(); !reflect.DeepEqual(forget(got), want) {

@@ -22,6 +22,9 @@ func FuzzConfig(f *testing.F) {
 		"storage \"bolt\" { path = \"\\u0000\\\"\" }", "a = \"$${x} %%{y}\"", "a = <<-X\n  ${{{\nX\n",
 		"listener \"tcp\" { address = \"[::1%25lo]:0\" }", "a.b = 1", "a = [,]", "a = {b = {c = [1,2,", "/* ", "# \r\n\r",
 		`{"storage": [[{"inmem": {}}], null], "//": 1}`, `{"listener": {"unix": [{"address": "/x", "socket_mode": "0777"}]}}`,
+		"initialize {\npolicy \"a\" {\npolicy = <<E\nx\nE\n}\n}", "initialize {\npolicy \"a\" {\npolicy = file(\"testdata/policies/app.hcl\")\n}\n}",
+		"initialize {\nmount \"kv\" { options = { version = 2 } }\nauth \"approle\" {}\nrole \"r\" { token_ttl = 1 }\n}",
+		"audit \"file\" \"a\" {\noptions { mode = \"0600\" }\n}", `{"initialize": [{"policy": {"a": {"policy": "${file(\"x\")}"}}}]}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -44,6 +47,9 @@ func FuzzConfig(f *testing.F) {
 			}
 			if err := c.Validate(); err != nil {
 				t.Errorf("accepted, and then: %v", err)
+			}
+			if i := c.Initialize; i != nil && len(i.Describe()) != len(i.Policies)+len(i.Mounts)+len(i.Logins) {
+				t.Errorf("of %+v, this is told: %q", i, i.Describe())
 			}
 			for _, l := range c.Listeners {
 				if l.Type == TCP && !l.TLS() && !l.Loopback() && !l.TLSDisable {

@@ -12,6 +12,9 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/json"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/quorate/quorate/internal/policy"
 )
 
 // Guards that hold before anything is parsed.
@@ -123,26 +126,105 @@ func parse(name string, src []byte) (hcl.Body, error) {
 	return f.Body, nil
 }
 
-// guardHCL allows what a list of settings is made of. Operators, parentheses, references, templates and heredocs
-// have no use here, and the parser recurses into them without a limit of its own.
+// guardHCL allows what a list of settings is made of. Operators, parentheses, references and templates have no use here,
+// and the parser recurses into them without a limit of its own. Only the text of a policy may stand in a heredoc, or in
+// the file that policy = file("...") names.
 func guardHCL(tokens hclsyntax.Tokens) *hcl.Diagnostic {
 	depth := 0
-	for _, t := range tokens {
+	inFile, inHeredoc := false, false
+	for i, t := range tokens {
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack:
 			if depth++; depth > maxDepth {
 				return problem(t.Range, "brackets are nested deeper than %d", maxDepth)
 			}
+			continue
 		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack:
 			depth--
+			continue
 		case hclsyntax.TokenIdent, hclsyntax.TokenNumberLit, hclsyntax.TokenEqual, hclsyntax.TokenComma,
 			hclsyntax.TokenOQuote, hclsyntax.TokenQuotedLit, hclsyntax.TokenCQuote,
 			hclsyntax.TokenComment, hclsyntax.TokenNewline, hclsyntax.TokenEOF:
-		default:
-			return problem(t.Range, "a plain value is expected here: a string in double quotes, a number, true, false or a list")
+			continue
+		case hclsyntax.TokenOParen:
+			if inFile = ends(tokens[:i], "policy", "=", "file"); inFile {
+				continue
+			}
+		case hclsyntax.TokenCParen:
+			if inFile {
+				inFile = false
+				continue
+			}
+		case hclsyntax.TokenOHeredoc:
+			if inHeredoc = ends(tokens[:i], "policy", "="); inHeredoc {
+				continue
+			}
+		case hclsyntax.TokenStringLit, hclsyntax.TokenCHeredoc:
+			if inHeredoc {
+				inHeredoc = t.Type == hclsyntax.TokenStringLit
+				continue
+			}
 		}
+		return problem(t.Range, "a plain value is expected here: a string in double quotes, a number, true, false or a list")
 	}
 	return nil
+}
+
+// ends reports whether these are the last tokens.
+func ends(tokens hclsyntax.Tokens, last ...string) bool {
+	if len(tokens) < len(last) {
+		return false
+	}
+	for i, t := range tokens[len(tokens)-len(last):] {
+		if string(t.Bytes) != last[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// evaluate returns what was written for an attribute. The one function is file, which guardHCL lets through nowhere but
+// for the text of a policy.
+func evaluate(attr *hcl.Attribute) (cty.Value, hcl.Diagnostics) {
+	call, ok := attr.Expr.(*hclsyntax.FunctionCallExpr)
+	if !ok || call.Name != "file" || len(call.Args) != 1 {
+		return attr.Expr.Value(nil)
+	}
+	v, diags := call.Args[0].Value(nil)
+	if diags.HasErrors() {
+		return v, diags
+	}
+	name, err := value{v}.text()
+	if err != nil {
+		return v, hcl.Diagnostics{problem(attr.Range, "file %v", err)}
+	}
+	src, err := readRegular(beside(attr.Range.Filename, name), policy.MaxText)
+	if err != nil {
+		return v, hcl.Diagnostics{problem(attr.Range, "the policy can't be read: %v", err)}
+	}
+	return cty.StringVal(string(src)), nil
+}
+
+// beside is a path that may be relative to the folder of a file of the configuration.
+func beside(file, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(file), path)
+}
+
+// readRegular reads a file, which must be one that ends.
+func readRegular(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%s is over the limit of %d bytes", path, limit)
+	}
+	return os.ReadFile(path)
 }
 
 // guardJSON bounds the nesting. Whether it is JSON at all is the parser's to say.

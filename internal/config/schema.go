@@ -46,10 +46,12 @@ func decodeConfig(body hcl.Body) (*Config, error) {
 		hcl.BlockHeaderSchema{Type: "storage", LabelNames: []string{"type"}},
 		hcl.BlockHeaderSchema{Type: "listener", LabelNames: []string{"type"}},
 		hcl.BlockHeaderSchema{Type: "ceremony"},
+		hcl.BlockHeaderSchema{Type: "audit", LabelNames: []string{"type", "path"}},
+		hcl.BlockHeaderSchema{Type: "initialize"},
 	)
 	seen := map[string]hcl.Range{}
 	for _, b := range blocks {
-		if first, ok := seen[b.Type]; ok && b.Type != "listener" {
+		if first, ok := seen[b.Type]; ok && (b.Type == "storage" || b.Type == "ceremony") {
 			diags = append(diags, problem(b.DefRange, "there is a %s block at %s already: keep one of them", b.Type, position(first)))
 			continue
 		}
@@ -66,6 +68,7 @@ func decodeConfig(body hcl.Body) (*Config, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	c.Warnings = append(c.Warnings, c.Initialize.warnings()...)
 	return c, nil
 }
 
@@ -102,6 +105,10 @@ func (c *Config) block(b *hcl.Block) hcl.Diagnostics {
 		_, diags := fill(b.Body, l.options(), &l.written)
 		c.Listeners = append(c.Listeners, l)
 		return diags
+	case "audit":
+		return c.audit(b)
+	case "initialize":
+		return c.initialize(b)
 	default:
 		c.Ceremony.written.block = position(b.DefRange)
 		_, diags := fill(b.Body, c.Ceremony.options(), &c.Ceremony.written)
@@ -123,7 +130,7 @@ func fill(body hcl.Body, options []option, written *place, blocks ...hcl.BlockHe
 			continue
 		}
 		written.options[o.name] = position(attr.Range)
-		v, more := attr.Expr.Value(nil)
+		v, more := evaluate(attr)
 		if diags = append(diags, more...); more.HasErrors() {
 			continue
 		}
@@ -144,6 +151,7 @@ func (c *Config) options() []option {
 		{"max_lease_ttl", duration(&c.MaxLeaseTTL)},
 		{"root_token_ttl", duration(&c.RootTokenTTL)},
 		{"pid_file", text(&c.PIDFile)},
+		{"audit_dir", text(&c.AuditDir)},
 		{"disable_mlock", func(v value) error {
 			c.Warnings = append(c.Warnings, "disable_mlock has no effect: only keys are locked in memory, where the system allows it")
 			_, err := v.boolean()
@@ -182,6 +190,7 @@ func (l *Listener) options() []option {
 		{"http_read_timeout", duration(&l.ReadTimeout)},
 		{"http_idle_timeout", duration(&l.IdleTimeout)},
 		{"max_connections", number(&l.MaxConnections)},
+		{"custom_response_headers", l.setHeaders},
 	}
 	switch l.Type {
 	case TCP:

@@ -27,7 +27,7 @@ const (
 // Validate checks what the settings mean, alone and together. It is the one place that does, for files, for the
 // command line and for the built-in configurations alike.
 func (c *Config) Validate() error {
-	checks := []error{c.checkTop(), c.checkStorage(), c.Ceremony.check()}
+	checks := []error{c.checkTop(), c.checkStorage(), c.Ceremony.check(), c.checkAudit(), c.Initialize.check()}
 	addresses := map[string]bool{}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -49,7 +49,7 @@ func (c *Config) Validate() error {
 
 // failf is an error about an option, with the line where it was written.
 func (p place) failf(option, format string, args ...any) error {
-	return errors.New(p.at(option) + fmt.Sprintf(format, args...))
+	return fmt.Errorf("%s"+format, append([]any{p.at(option)}, args...)...)
 }
 
 func (c *Config) checkTop() error {
@@ -65,6 +65,8 @@ func (c *Config) checkTop() error {
 		return w.failf("max_lease_ttl", "max_lease_ttl must be more than nothing")
 	case c.RootTokenTTL < 0 || c.RootTokenTTL > maxDuration || c.RootTokenTTL%time.Second != 0:
 		return w.failf("root_token_ttl", "root_token_ttl must be whole seconds, or 0 for root tokens that don't expire")
+	case c.AuditDir != "" && !filepath.IsAbs(c.AuditDir):
+		return w.failf("audit_dir", "audit_dir must be an absolute path, such as \"/var/log/quorate\"")
 	case c.DefaultLeaseTTL > c.MaxLeaseTTL:
 		return w.failf("default_lease_ttl", "default_lease_ttl must not be longer than max_lease_ttl (%s)", c.MaxLeaseTTL)
 	}

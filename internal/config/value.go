@@ -68,6 +68,14 @@ func (v value) text() (string, error) {
 	return s, nil
 }
 
+// lines is a string of any number of lines.
+func (v value) lines() (string, error) {
+	if !v.is(cty.String) || v.v.AsString() == "" {
+		return "", errors.New("must be a string in double quotes, a heredoc or file(\"...\"), and not empty")
+	}
+	return v.v.AsString(), nil
+}
+
 // parsed gives the text to a parser of its own.
 func (v value) parsed(parse func(string) error) error {
 	s, err := v.text()
@@ -189,4 +197,59 @@ func (v value) list() ([]string, error) {
 		items = append(items, s)
 	}
 	return items, nil
+}
+
+// plain is a string, a whole number, a truth or a list of strings, as JSON would have it.
+func (v value) plain() (any, error) {
+	switch {
+	case v.is(cty.String):
+		return v.v.AsString(), nil
+	case v.is(cty.Bool):
+		return v.v.True(), nil
+	case v.is(cty.Number):
+		return v.whole()
+	}
+	items, err := v.list()
+	if err != nil {
+		return nil, errors.New("must be a string, a whole number, true, false or a list of strings")
+	}
+	return items, nil
+}
+
+// word is a text, or a number or a truth as text.
+func (v value) word() (string, error) {
+	switch x, err := v.plain(); x := x.(type) {
+	case string:
+		return v.text()
+	case int64, bool:
+		return fmt.Sprint(x), err
+	}
+	return "", errors.New("must be a string, a whole number, true or false")
+}
+
+// object is what was written between braces.
+func (v value) object() (map[string]value, error) {
+	if v.v.IsNull() || !v.v.IsKnown() || !v.v.Type().IsObjectType() {
+		return nil, errors.New("must be a map between braces")
+	}
+	m := make(map[string]value)
+	for name, item := range v.v.AsValueMap() {
+		m[name] = value{item}
+	}
+	return m, nil
+}
+
+// words is a map of words.
+func (v value) words() (map[string]string, error) {
+	m, err := v.object()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]string)
+	for name, item := range m {
+		if out[name], err = item.word(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }

@@ -123,6 +123,7 @@ type Response struct {
 	Data     any // becomes JSON; nil for none
 	Warnings []string
 	NotFound bool // 404, with the data
+	Accepted bool // 202: it goes on in the background
 	// LeaseDuration is how long a client may keep what it read; 0 for nothing said.
 	LeaseDuration time.Duration
 	// WrappedAccessor is told beside the wrapping token when the reply is wrapped.

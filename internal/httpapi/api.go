@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quorate/quorate/internal/audit"
+	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/node"
 )
 
@@ -32,6 +34,7 @@ type Options struct {
 	CommitDate  string // RFC 3339, or empty
 	StorageType string // as seal-status shows it
 	Limits      Limits
+	Audit       *audit.Broker // nil: nobody is told
 }
 
 // Listener says how one listener admits. The zero value is a TCP listener that takes no proxy's word, on a server
@@ -48,16 +51,22 @@ type Listener struct {
 	TrustedProxies     []netip.Prefix
 	MaxRequestSize     int64         // bytes; 0 means 32 MiB
 	MaxRequestDuration time.Duration // 0 means no limit
+	// ResponseHeaders are added to every reply.
+	ResponseHeaders http.Header
 }
 
 // API serves a node. It is safe for concurrent use.
 type API struct {
 	Options
 	routes      map[string]*route // :: path below /v1/ → route
-	ceremony    map[string]*route // :: what follows the nonce in a path of one ceremony → route
-	unknown     *route            // for every other path below /v1/
+	varying     *engine.Table     // of the routes with parts that vary
+	found       map[*engine.Route]*route
+	mounted     map[*engine.Route]*route // :: route of an engine → the same, as the wire sees it
+	unknown     *route                   // for every other path below /v1/
 	openLimit   *limiter
 	tokenLimit  *limiter
+	clients     int // that limits tell apart
+	quotas      quotas
 	crossOrigin *http.CrossOriginProtection
 	strangers   budget // of body bytes
 	known       budget
@@ -76,23 +85,48 @@ func New(o Options) *API {
 	a := &API{
 		Options:     o,
 		routes:      make(map[string]*route),
-		ceremony:    make(map[string]*route),
+		found:       make(map[*engine.Route]*route),
+		mounted:     make(map[*engine.Route]*route),
 		unknown:     unknownRoute(),
 		openLimit:   newLimiter(limits.Open, limits.Clients),
 		tokenLimit:  newLimiter(limits.Token, limits.Clients),
+		clients:     limits.Clients,
 		crossOrigin: http.NewCrossOriginProtection(),
 		strangers:   budget{size: strangerBudget},
 		known:       budget{size: knownBudget},
 		watchers:    newWatchers(),
 	}
-	for _, r := range allRoutes() {
-		if tail, ok := strings.CutPrefix(r.path, ceremonies+anyNonce); ok {
-			a.ceremony[tail] = &r
-			continue
+	a.addRoutes(allRoutes())
+	for _, kind := range o.Node.Engines() {
+		for i := range kind.Routes {
+			a.mounted[&kind.Routes[i]] = mountedRoute(&kind.Routes[i])
 		}
-		a.routes[r.path] = &r
 	}
 	return a
+}
+
+// addRoutes fills the table. A pattern that can't be is a mistake in the program, which every test finds.
+func (a *API) addRoutes(all []route) {
+	var patterns []engine.Route
+	var varying []*route
+	for i := range all {
+		r := &all[i]
+		if !strings.Contains(r.path, "{") {
+			a.routes[r.path] = r
+			continue
+		}
+		patterns = append(patterns, engine.Route{Path: r.path, Ops: map[engine.Operation]engine.Handler{
+			engine.Read: func(context.Context, *engine.Request) (*engine.Response, error) { return nil, nil },
+		}})
+		varying = append(varying, r)
+	}
+	var err error
+	if a.varying, err = engine.NewTable(patterns); err != nil {
+		panic("httpapi: " + err.Error())
+	}
+	for i := range patterns {
+		a.found[&patterns[i]] = varying[i]
+	}
 }
 
 // EndWatches ends all replies that would go on for long, and refuses new ones, so that a server can shut down without
@@ -106,6 +140,7 @@ func (a *API) Handler(l Listener) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{API: a, listener: &l, w: w, r: r, began: a.Now(), target: a.match(r.URL)}
+		x.locate()
 		if l.MaxRequestDuration > 0 && !x.route.endless {
 			ctx, cancel := context.WithTimeout(r.Context(), l.MaxRequestDuration)
 			defer cancel()

@@ -108,7 +108,7 @@ func startCeremony(x *exchange) (*reply, error) {
 }
 
 func readCeremony(x *exchange) (*reply, error) {
-	c, err := x.Node.Ceremony(x.r.Context(), x.nonce)
+	c, err := x.Node.Ceremony(x.r.Context(), x.nonce())
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (x *exchange) consentTo() (node.Credential, *node.Ceremony, error) {
 	if err != nil {
 		return cred, nil, err
 	}
-	c, err := x.Node.Ceremony(x.r.Context(), x.nonce)
+	c, err := x.Node.Ceremony(x.r.Context(), x.nonce())
 	return cred, c, err
 }
 
@@ -131,7 +131,7 @@ func approveCeremony(x *exchange) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err = x.Node.Approve(x.r.Context(), c.Kind, c.Family, x.nonce, x.approver(cred))
+	c, err = x.Node.Approve(x.r.Context(), c.Kind, c.Family, x.nonce(), x.approver(cred))
 	if err != nil {
 		return nil, err
 	}
@@ -171,15 +171,15 @@ func cancelCeremony(x *exchange) (*reply, error) {
 		return nil, err
 	}
 	who := x.asker(cred)
-	who.Path = ceremonies + x.nonce // both ways to cancel are one to a policy
-	c, err := x.Node.Ceremony(x.r.Context(), x.nonce)
+	who.Path = ceremonies + x.nonce() // both ways to cancel are one to a policy
+	c, err := x.Node.Ceremony(x.r.Context(), x.nonce())
 	if err != nil {
 		return nil, err
 	}
 	if err := errOver(c); err != nil {
 		return nil, err
 	}
-	c, ended, err := x.Node.Cancel(x.r.Context(), c.Kind, x.nonce, who)
+	c, ended, err := x.Node.Cancel(x.r.Context(), c.Kind, x.nonce(), who)
 	switch {
 	case err != nil:
 		return nil, err
@@ -192,7 +192,7 @@ func cancelCeremony(x *exchange) (*reply, error) {
 // wasCancelled says if a ceremony came to another end just before it was to be cancelled: who wanted it cancelled must
 // not believe that it was.
 func (x *exchange) wasCancelled() error {
-	c, err := x.Node.Ceremony(x.r.Context(), x.nonce)
+	c, err := x.Node.Ceremony(x.r.Context(), x.nonce())
 	if err != nil || c.State == node.Cancelled {
 		return nil // it was, whatever can be read of it now
 	}
@@ -213,7 +213,7 @@ func ceremonyResult(x *exchange) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := x.Node.Result(x.r.Context(), x.nonce, who)
+	c, err := x.Node.Result(x.r.Context(), x.nonce(), who)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func ceremonyResult(x *exchange) (*reply, error) {
 		result
 		Recipients []string `json:"recipients"`
 		Expires    string   `json:"expires,omitempty"`
-	}{c.Kind, x.nonce, x.resultOf(c), recipients, millis(c.ResultExpires)}}, nil
+	}{c.Kind, x.nonce(), x.resultOf(c), recipients, millis(c.ResultExpires)}}, nil
 }
 
 func acknowledgeResult(x *exchange) (*reply, error) {
@@ -242,7 +242,7 @@ func acknowledgeResult(x *exchange) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reply{}, x.Node.Acknowledge(x.r.Context(), x.nonce, who)
+	return &reply{}, x.Node.Acknowledge(x.r.Context(), x.nonce(), who)
 }
 
 func (x *exchange) resultAsker() (node.Asker, error) {

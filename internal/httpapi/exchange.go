@@ -2,10 +2,12 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
 	"runtime"
@@ -24,7 +26,6 @@ var (
 	errCrossOrigin   = fault.New(fault.Denied, "cross-origin requests are refused: a page in a browser may not act on this server for somebody else's site")
 	errNoNamespace   = fault.New(fault.NotFound, "namespace not found")
 	errRootNamespace = fault.New(fault.Invalid, "operation unavailable in namespaces")
-	errWrapping      = fault.New(fault.Invalid, "response wrapping is not available on this server: leave the X-Vault-Wrap-TTL header out, and the reply comes in clear")
 	errBodyRead      = fault.New(fault.Invalid, "the request body could not be read to its end")
 )
 
@@ -44,6 +45,8 @@ type exchange struct {
 	budget *budget // from which taken bytes of body came; nil for a small one
 	taken  int64
 	fields body.Fields
+	wrap   time.Duration // for which the reply shall be kept for its reader; 0: it isn't
+	trail  trail         // what audit devices were told
 
 	requestID string
 	status    int // of the reply; 0 before it was sent
@@ -64,8 +67,9 @@ func (x *exchange) serve() {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	maps.Copy(h, x.listener.ResponseHeaders)
 	rep, err := x.answer()
-	x.respond(rep, err)
+	x.respond(x.audited(rep, err))
 }
 
 // finish wipes, recovers from a panic and writes the log line. Of a panic only its type and place are told: its text
@@ -134,8 +138,8 @@ func (x *exchange) answer() (*reply, error) {
 	if errClient != nil {
 		return nil, errClient
 	}
-	if err := x.crossOrigin.Check(x.r); err != nil {
-		return nil, errCrossOrigin
+	if preflight, err := x.checkOrigin(); preflight || err != nil {
+		return &reply{}, err
 	}
 	switch {
 	case x.outside:
@@ -146,6 +150,9 @@ func (x *exchange) answer() (*reply, error) {
 	case x.err != nil:
 		return nil, x.err
 	}
+	if err := x.withinQuotas(); err != nil {
+		return nil, err
+	}
 	handle, err := x.routed()
 	if err != nil {
 		return nil, err
@@ -155,11 +162,18 @@ func (x *exchange) answer() (*reply, error) {
 			return nil, err
 		}
 	}
-	return handle(x)
+	if err := x.auditOpen(); err != nil {
+		return nil, err
+	}
+	rep, err := x.again(handle)
+	if err != nil {
+		return nil, err
+	}
+	return x.wrapped(rep)
 }
 
 func (x *exchange) limiter() *limiter {
-	if x.route.authority == byToken && x.route != x.unknown {
+	if x.route.authority == byToken && x.route != x.unknown { // a login is open to all
 		return x.tokenLimit
 	}
 	return x.openLimit
@@ -180,11 +194,15 @@ func (x *exchange) routed() (handler, error) {
 	if x.op, err = x.route.operation(x.r); err != nil {
 		return nil, err
 	}
-	if strings.HasSuffix(x.path, "/") && x.op != opRead && x.op != opList {
+	// A delete may name a mount as lists show it, with its slash.
+	if strings.HasSuffix(x.path, "/") && x.op != opRead && x.op != opList && !(x.op == opDelete && strings.HasSuffix(x.route.path, "...}")) {
 		return nil, errTrailingSlash
 	}
-	if x.route.authority != byNone {
+	if x.route.authority != byNone && x.token.Empty() {
 		x.token = tokenOf(x.r.Header)
+	}
+	if x.wrap, err = x.wrapping(); err != nil {
+		return nil, err
 	}
 	handle := x.route.ops[x.op]
 	switch {
@@ -194,10 +212,10 @@ func (x *exchange) routed() (handler, error) {
 		return nothingHere(errUnsupported), nil
 	case handle == nil:
 		return nil, errUnsupported
-	case x.nonce != "" && !isNonce(x.nonce):
+	case x.nonce() != "" && !isNonce(x.nonce()):
 		return nil, node.ErrNoCeremony
 	}
-	return handle, x.checkWrapping()
+	return handle, nil
 }
 
 // nothingHere tells that an operation or a path doesn't exist, but only to who would be allowed to use it.
@@ -205,18 +223,6 @@ func nothingHere(err error) handler {
 	return func(x *exchange) (*reply, error) {
 		return nil, x.Node.View(x.r.Context(), x.access(), func(*node.Call) error { return err })
 	}
-}
-
-// checkWrapping refuses to send in clear what was asked for wrapped. Raw endpoints are never wrapped.
-func (x *exchange) checkWrapping() error {
-	h := x.r.Header.Get("X-Vault-Wrap-TTL")
-	if h == "" || x.route.raw {
-		return nil
-	}
-	if d, ok := body.ParseDuration(h); ok && d == 0 {
-		return nil
-	}
-	return errWrapping
 }
 
 // tokenOf returns the token of a request, empty if it has none.
@@ -233,7 +239,26 @@ func tokenOf(h http.Header) secret.Bytes {
 
 // access is what the request asks of a token.
 func (x *exchange) access() node.Access {
-	return node.Access{Token: x.token, Path: strings.TrimSuffix(x.path, "/"), Capability: x.op.capability(), Sudo: x.route.sudo}
+	return node.Access{
+		Token: x.token, Client: x.client.addr, Path: x.accessPath(), Capability: x.op.capability(), Sudo: x.route.sudo,
+		Data: x.decoded, Wrap: node.Wrap{TTL: x.wrap}, Note: x.auditToken,
+	}
+}
+
+// accessPath is the path of the request as policies name it.
+func (x *exchange) accessPath() string { return strings.TrimSuffix(x.path, "/") }
+
+// decoded is the body as policies compare it. What can't be decoded was refused before.
+func (x *exchange) decoded() map[string]any {
+	text := x.fields.Object()
+	defer clear(text)
+	var data map[string]any
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if dec.Decode(&data) != nil {
+		return nil
+	}
+	return data
 }
 
 // allowed is nil if the request's token allows it, for what is not read or written in one transaction with that.

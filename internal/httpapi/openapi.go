@@ -11,18 +11,17 @@ type object = map[string]any
 
 // openAPI describes the table of routes, and nothing that isn't in it.
 func openAPI(x *exchange) (*reply, error) {
-	if err := x.allowed(); err != nil {
+	mounted, err := x.mountedRoutes()
+	if err != nil {
 		return nil, err
 	}
 	paths := object{}
-	for _, r := range allRoutes() {
+	for _, r := range append(allRoutes(), mounted...) {
 		item := r.item()
-		if strings.Contains(r.path, anyNonce) {
-			item["parameters"] = []object{{
-				"name": strings.Trim(anyNonce, "{}"), "in": "path", "required": true, "schema": object{"type": "string", "format": "uuid"},
-			}}
+		if params := pathParameters(r.path); len(params) > 0 {
+			item["parameters"] = params
 		}
-		paths["/"+r.path] = item
+		paths["/"+strings.ReplaceAll(r.path, "...}", "}")] = item
 	}
 	return &reply{raw: object{
 		"openapi": "3.0.2",
@@ -38,10 +37,27 @@ func openAPI(x *exchange) (*reply, error) {
 	}}, nil
 }
 
+// pathParameters describes the parts of a path that vary.
+func pathParameters(path string) (params []object) {
+	for part := range strings.SplitSeq(path, "/") {
+		name, ok := strings.CutPrefix(part, "{")
+		if !ok {
+			continue
+		}
+		schema := schemaOf("")
+		if part == anyNonce {
+			schema["format"] = "uuid"
+		}
+		name = strings.TrimSuffix(strings.TrimSuffix(name, "}"), "...")
+		params = append(params, object{"name": name, "in": "path", "required": true, "schema": schema})
+	}
+	return params
+}
+
 // item describes one path.
 func (r *route) item() object {
 	item := object{}
-	for op, method := range map[operation]string{opRead: "get", opUpdate: "post", opDelete: "delete"} {
+	for op, method := range map[operation]string{opRead: "get", opUpdate: "post", opDelete: "delete", opPatch: "patch"} {
 		if r.ops[op] != nil {
 			item[method] = r.operationObject(op)
 		}
@@ -59,7 +75,7 @@ func (r *route) item() object {
 
 func (r *route) operationObject(op operation) object {
 	o := object{
-		"operationId": op.String() + "-" + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(r.path),
+		"operationId": op.String() + "-" + strings.NewReplacer("/", "-", "{", "", "...}", "", "}", "").Replace(r.path),
 		"summary":     r.summary,
 		"tags":        []string{r.path[:strings.IndexByte(r.path, '/')]},
 		"responses":   r.responses(op),
@@ -87,7 +103,7 @@ func (r *route) bodyOf(op operation) object {
 	switch {
 	case op == opDelete && r.authority == byCeremony:
 		fields = credentialFields + ", " + r.dropFields
-	case op != opUpdate:
+	case op != opUpdate && op != opPatch:
 		return nil
 	}
 	properties := object{}

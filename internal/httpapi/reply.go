@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
@@ -24,7 +25,10 @@ type reply struct {
 
 	// The envelope's content.
 	data     any
+	lease    time.Duration // how long data may be kept
 	auth     *authBlock
+	inner    string    // accessor of what is in it, told beside a wrapping token
+	wrap     *wrapInfo // in place of all that
 	warnings []string
 	inject   func(envelope) any // repeats the fields of data at the top level
 }
@@ -34,9 +38,9 @@ type envelope struct {
 	RequestID     string     `json:"request_id"`
 	LeaseID       string     `json:"lease_id"`
 	Renewable     bool       `json:"renewable"`
-	LeaseDuration int        `json:"lease_duration"`
+	LeaseDuration int64      `json:"lease_duration"` // seconds
 	Data          any        `json:"data"`
-	WrapInfo      any        `json:"wrap_info"`
+	WrapInfo      *wrapInfo  `json:"wrap_info"`
 	Warnings      []string   `json:"warnings"`
 	Auth          *authBlock `json:"auth"`
 }
@@ -72,11 +76,8 @@ func (x *exchange) respond(rep *reply, err error) {
 		x.w.Header().Set("Content-Type", cmp.Or(rep.media, "text/plain; charset=utf-8"))
 		x.write(cmp.Or(rep.status, http.StatusOK), []byte(rep.plain))
 		return
-	case body == nil && (rep.data != nil || rep.auth != nil || rep.warnings != nil):
-		e := envelope{RequestID: x.id(), Data: rep.data, Warnings: rep.warnings, Auth: rep.auth}
-		if body = e; rep.inject != nil {
-			body = rep.inject(e)
-		}
+	case body == nil && (rep.data != nil || rep.auth != nil || rep.wrap != nil || rep.warnings != nil || rep.status == http.StatusNotFound):
+		body = x.envelope(rep)
 	case body == nil:
 		if rep.status == 0 {
 			rep.status = http.StatusNoContent
@@ -88,6 +89,18 @@ func (x *exchange) respond(rep *reply, err error) {
 		rep.status = http.StatusOK
 	}
 	x.writeJSON(rep.status, body)
+}
+
+// envelope is the shape of a reply of a logical endpoint, with its data repeated at the top level where that is due.
+func (x *exchange) envelope(rep *reply) any {
+	e := envelope{RequestID: x.id(), LeaseDuration: seconds(rep.lease), Data: rep.data, Warnings: rep.warnings, Auth: rep.auth, WrapInfo: rep.wrap}
+	switch {
+	case rep.wrap != nil:
+		e.RequestID = ""
+	case rep.inject != nil:
+		return rep.inject(e)
+	}
+	return e
 }
 
 // statusOf is the one place where a fault's kind becomes a status code.
@@ -132,6 +145,9 @@ func (x *exchange) respondError(err error) {
 	switch {
 	case err == errBadQuery && x.target.err == err: // a path that can't be read: nothing at all is said about it
 		x.write(http.StatusBadRequest, nil)
+	case errors.Is(err, errUnaudited):
+		x.logFailure(errUnaudited)
+		x.writeErrors(http.StatusInternalServerError, "no audit device could take the entry of this request: see the server's log, request "+x.id())
 	case f != nil:
 		if f.RetryAfter > 0 {
 			x.w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
@@ -171,14 +187,21 @@ func (x *exchange) writeErrors(status int, sentences ...string) {
 
 // writeJSON encodes before it writes, so that a reply is sent whole or not at all.
 func (x *exchange) writeJSON(status int, v any) {
-	var b bytes.Buffer
-	if err := json.NewEncoder(&b).Encode(v); err != nil {
+	text, err := encodeJSON(v)
+	defer clear(text)
+	if err != nil {
 		x.logFailure(err)
 		x.write(http.StatusInternalServerError, []byte(`{"errors":["internal error"]}`+"\n"))
 		return
 	}
-	defer clear(b.Bytes())
-	x.write(status, b.Bytes())
+	x.write(status, text)
+}
+
+// encodeJSON returns v as JSON with a newline, in memory that the caller wipes.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	err := json.NewEncoder(&b).Encode(v)
+	return b.Bytes(), err
 }
 
 // write sends the reply. That a client has gone is not an error of the server's.

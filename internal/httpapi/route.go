@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/policy"
 )
 
@@ -63,7 +64,7 @@ type handler func(*exchange) (*reply, error)
 
 // route is one path of the wire contract, and all that is to be known about it before its handler runs.
 type route struct {
-	path      string // below /v1/, without a slash at either end; it may have one part that varies, "{nonce}"
+	path      string // below /v1/, without a slash at either end; parts may vary: "{nonce}", and the last one "{path...}"
 	raw       bool   // fields at the top level; otherwise the envelope
 	authority authority
 	sudo      bool  // needs sudo in addition
@@ -71,6 +72,7 @@ type route struct {
 	rootOnly  bool  // says 400, not 404, when asked in a namespace
 	anywhere  bool  // answers in any namespace: there is only one server behind them all
 	endless   bool  // its reply takes as long as it takes
+	quiet     bool  // reads of it aren't audited: they tell how the server is, to whoever asks
 	limit     int64 // bytes of body
 	ops       map[operation]handler
 
@@ -78,6 +80,7 @@ type route struct {
 	summary string
 	fields  string // of the body of an update: "name type, ...", the type a string if there is none
 	query   string // the same of a read's query
+	clear   string // names of fields, in requests and replies, that audit devices may show as they are
 
 	dropFields string // the same of a delete's body, beside the credential of a ceremony
 }
@@ -94,10 +97,11 @@ var (
 // target is what a request's URL leads to.
 type target struct {
 	route    *route
-	path     string // below /v1/; the one that policies see
-	nonce    string // what stands in the place of {nonce}; only a UUID is worth asking the node about
-	outside  bool   // not below /v1/
-	redirect string // where to ask instead
+	path     string            // below /v1/; the one that policies see
+	params   map[string]string // what stands in the varying parts of the route's path
+	place    *node.Place       // where in a mount it leads; nil outside of mounts
+	outside  bool              // not below /v1/
+	redirect string            // where to ask instead
 	err      error
 }
 
@@ -126,10 +130,15 @@ func (a *API) match(u *url.URL) target {
 	}
 	if r := a.routes[t.path]; r != nil {
 		t.route = r
-	} else if nonce, r := a.ofCeremony(t.path); r != nil {
-		t.route, t.nonce = r, nonce
-	} else if r := a.routes[strings.TrimSuffix(t.path, "/")]; r != nil && r.ops[opList] != nil && !r.raw {
+		return t
+	}
+	path := t.path
+	if r := a.routes[strings.TrimSuffix(path, "/")]; r != nil && r.ops[opList] != nil && !r.raw {
 		t.route = r // lists are asked for with and without the slash
+	} else if found, params := a.varying.Match(strings.TrimSuffix(path, "/")); found != nil {
+		if r := a.found[found]; !strings.HasSuffix(path, "/") || r.ops[opList] != nil || strings.HasSuffix(r.path, "...}") {
+			t.route, t.params = r, params
+		}
 	}
 	return t
 }
@@ -140,18 +149,8 @@ const (
 	anyNonce   = "{nonce}"
 )
 
-// ofCeremony finds the route of a path that has a nonce in it.
-func (a *API) ofCeremony(path string) (nonce string, r *route) {
-	rest, ok := strings.CutPrefix(path, ceremonies)
-	if !ok || rest == "" {
-		return "", nil
-	}
-	end := strings.IndexByte(rest, '/')
-	if end < 0 {
-		end = len(rest)
-	}
-	return rest[:end], a.ceremony[rest[end:]]
-}
+// nonce is what stands in the place of {nonce}; only a UUID is worth asking the node about.
+func (t *target) nonce() string { return t.params["nonce"] }
 
 // isNonce reports the text of a UUID in the one form that the server makes.
 func isNonce(s string) bool {

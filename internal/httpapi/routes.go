@@ -31,25 +31,26 @@ const (
 
 // allRoutes is the wire contract: every path there is, in one table.
 func allRoutes() []route {
-	return slices.Concat(sealRoutes(), rekeyRoutes(), rotateRoutes(), rootRoutes(), ceremonyRoutes(), reportRoutes(), tokenRoutes())
+	return slices.Concat(sealRoutes(), rekeyRoutes(), rotateRoutes(), rootRoutes(), ceremonyRoutes(), reportRoutes(), tokenRoutes(),
+		roleRoutes(), wrappingRoutes(), policyRoutes(), mountRoutes(), auditRoutes(), leaseRoutes(), quotaRoutes(), toolRoutes())
 }
 
 func sealRoutes() []route {
 	return []route{
-		{path: "sys/init", raw: true, sealed: true, rootOnly: true, limit: initBody, ops: map[operation]handler{
+		{path: "sys/init", raw: true, sealed: true, quiet: true, rootOnly: true, limit: initBody, ops: map[operation]handler{
 			opRead: initStatus, opUpdate: initialize,
 		}, summary: "whether the cluster is initialised; initialise it", fields: "secret_shares int, secret_threshold int, pgp_keys list, age_recipients list, " +
 			"holders list, root_token_pgp_key, root_token_age_recipients lines, root_token_ttl duration, replace bool"},
-		{path: "sys/seal-status", raw: true, sealed: true, anywhere: true, limit: smallBody, ops: map[operation]handler{
+		{path: "sys/seal-status", raw: true, sealed: true, quiet: true, anywhere: true, limit: smallBody, ops: map[operation]handler{
 			opRead: sealStatus,
 		}, summary: "how the seal is"},
 		{path: "sys/unseal", raw: true, sealed: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{
 			opUpdate: unseal,
 		}, summary: "give a key share to the unseal, or reset its progress", fields: "key, reset bool"},
-		{path: "sys/health", raw: true, sealed: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{
+		{path: "sys/health", raw: true, sealed: true, quiet: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{
 			opRead: health,
 		}, summary: "state of the server, as a status code", query: "activecode int, sealedcode int, uninitcode int"},
-		{path: "sys/leader", raw: true, sealed: true, limit: smallBody, ops: map[operation]handler{opRead: leader}, summary: "which server is active"},
+		{path: "sys/leader", raw: true, sealed: true, quiet: true, limit: smallBody, ops: map[operation]handler{opRead: leader}, summary: "which server is active"},
 		{path: "sys/seal", raw: true, sealed: true, rootOnly: true, authority: byToken, sudo: true, limit: smallBody, ops: map[operation]handler{
 			opUpdate: sealServer,
 		}, summary: "seal the server"},
@@ -127,7 +128,7 @@ func ceremonyRoutes() []route {
 		list[i].authority = byCeremony
 	}
 	return append(list,
-		route{path: ceremonies + "holders", sealed: true, limit: smallBody, ops: map[operation]handler{
+		route{path: ceremonies + "holders", sealed: true, quiet: true, limit: smallBody, ops: map[operation]handler{
 			opRead: listHolders,
 		}, summary: "the key holders of each generation, and when each was last proven"},
 		route{path: ceremonies + "root-tokens", authority: byToken, sudo: true, limit: smallBody, ops: map[operation]handler{
@@ -153,7 +154,7 @@ func reportRoutes() []route {
 		{path: "sys/internal/specs/openapi", raw: true, authority: byToken, ops: map[operation]handler{opRead: openAPI}, summary: "this document"},
 	}
 	for i := range list {
-		list[i].limit = smallBody
+		list[i].limit, list[i].quiet = smallBody, list[i].sealed
 	}
 	return list
 }
@@ -166,6 +167,9 @@ func tokenRoutes() []route {
 		{path: "auth/token/create-orphan", limit: createBody, ops: map[operation]handler{
 			opUpdate: create(true),
 		}, summary: "create a token without a parent", fields: spec},
+		{path: "auth/token/create/{role}", limit: createBody, ops: map[operation]handler{
+			opUpdate: create(false),
+		}, summary: "create a token by a role", fields: spec},
 		{path: "auth/token/lookup", ops: map[operation]handler{
 			opRead: lookup(self), opUpdate: lookup(byIDOrSelf),
 		}, summary: "look a token up", fields: "token"},
@@ -218,10 +222,17 @@ func unknownRoute() *route {
 }
 
 func unknownPath(x *exchange) (*reply, error) {
-	if strings.HasPrefix(x.path, "sys/") || strings.HasPrefix(x.path, "auth/token/") {
-		return nothingHere(errUnknownPath)(x)
+	known := strings.HasPrefix(x.path, "sys/") || strings.HasPrefix(x.path, "auth/token/") || x.Node.Locate(x.path) != nil
+	err := errNoHandler
+	if known {
+		err = errUnknownPath
 	}
-	return nothingHere(errNoHandler)(x)
+	rep, refused := nothingHere(err)(x)
+	// The look at the token has shown the latest table of mounts.
+	if x.locate(); x.place != nil {
+		return nil, node.ErrMoved
+	}
+	return rep, refused
 }
 
 // nothingListed is a list without entries.

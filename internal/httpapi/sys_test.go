@@ -415,19 +415,43 @@ func TestCrossOrigin(t *testing.T) {
 	}
 }
 
-// Nothing is wrapped here, and what was asked for wrapped isn't sent in clear.
+// A wrapped reply can be had once, by whoever has its token, and is as it would have been.
 func TestWrapping(t *testing.T) {
 	s := ready(t, 1, 1)
-	for _, ttl := range []string{"60", "5m", "junk", "-1"} {
+	for _, ttl := range []string{"junk", "-1", "1000000d"} {
 		wrap := withHeader("X-Vault-Wrap-TTL", ttl)
-		s.do("POST", "auth/token/create", "", withToken(s.root), wrap).want(400, "wrapping")
+		s.do("POST", "sys/wrapping/wrap", `{"a":"b"}`, withToken(s.root), wrap).want(400, "TTL")
 		s.do("PUT", "sys/generate-root/attempt", "", wrap).want(200) // raw: ignored
 		s.do("DELETE", "sys/generate-root/attempt", "", wrap).want(204)
 	}
-	s.do("POST", "auth/token/create", "", withToken(s.root), withHeader("X-Vault-Wrap-TTL", "0")).want(200)
-	if got := s.do("LIST", "auth/token/accessors", "", withToken(s.root)).in("data"); len(got.body["keys"].([]any)) != 2 {
-		t.Errorf("tokens were made that nobody got: %v", got.body)
+	s.do("POST", "auth/token/create", "", withToken(s.root), withHeader("X-Vault-Wrap-TTL", "0")).want(200).in("auth")
+	s.do("POST", "sys/wrapping/wrap", `{"a":"b"}`, withToken(s.root)).want(400, "X-Vault-Wrap-TTL")
+
+	minute := withHeader("X-Vault-Wrap-TTL", "1m")
+	created := s.do("POST", "auth/token/create", `{"policies":["default"]}`, withToken(s.root), minute).want(200)
+	created.is("request_id", "")
+	info := created.in("wrap_info")
+	info.is("creation_path", "auth/token/create")
+	if created.body["auth"] != nil || created.body["data"] != nil || info.body["ttl"] != 60.0 || info.str("wrapped_accessor") == "" {
+		t.Fatalf("%s", created.text)
 	}
+	id := info.str("token")
+	s.do("POST", "sys/wrapping/lookup", `{"token":"`+id+`"}`).want(200).in("data").is("creation_path", "auth/token/create")
+	moved := s.do("POST", "sys/wrapping/rewrap", `{"token":"`+id+`"}`, withToken(s.root)).want(200).in("wrap_info")
+	moved.is("creation_path", "auth/token/create")
+	s.do("POST", "sys/wrapping/unwrap", "", withToken(id)).wantErrors(400, "wrapping token is not valid or does not exist")
+	id = moved.str("token")
+	inner := s.do("POST", "sys/wrapping/unwrap", "", withToken(id)).want(200).in("auth").str("client_token")
+	s.do("GET", "auth/token/lookup-self", "", withToken(inner)).want(200)
+	s.do("POST", "sys/wrapping/unwrap", "", withToken(id)).want(400)
+
+	own := s.do("POST", "sys/wrapping/wrap", `{"a":{"b":1}}`, withToken(s.root), minute).want(200).in("wrap_info").str("token")
+	s.do("POST", "sys/wrapping/unwrap", `{"token":"`+own+`"}`, withToken("junk")).want(403)
+	s.do("POST", "sys/wrapping/unwrap", `{"token":"`+inner+`"}`, withToken(inner)).want(400) // no wrapping token
+	s.do("POST", "sys/wrapping/unwrap", `{"token":"`+own+`"}`, withToken(inner)).want(200).in("data").in("a")
+	late := s.do("POST", "sys/wrapping/wrap", `{"a":"b"}`, withToken(s.root), minute).want(200).in("wrap_info").str("token")
+	s.clock.step(time.Minute)
+	s.do("POST", "sys/wrapping/unwrap", "", withToken(late)).want(400, "not valid")
 }
 
 // What takes too long is given up, with a sentence.

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"errors"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -40,6 +41,8 @@ type tokenData struct {
 	NumUses         int               `json:"num_uses"`
 	Orphan          bool              `json:"orphan"`
 	Path            string            `json:"path"`
+	BoundCIDRs      []netip.Prefix    `json:"bound_cidrs,omitempty"`
+	Role            string            `json:"role,omitempty"`
 	Period          int64             `json:"period,omitempty"`
 	Policies        []string          `json:"policies"`
 	Renewable       *bool             `json:"renewable,omitempty"`
@@ -51,6 +54,7 @@ func newTokenData(e *token.Entry, id []byte, now time.Time) *tokenData {
 	d := &tokenData{
 		Accessor: e.Accessor, CreationTime: e.Created.Unix(), CreationTTL: seconds(e.CreationTTL), DisplayName: e.DisplayName,
 		ExplicitMaxTTL: seconds(e.ExplicitMaxTTL), ID: id, Meta: e.Meta, NumUses: e.NumUses, Orphan: e.Orphan,
+		BoundCIDRs: e.BoundCIDRs, Role: e.Role,
 		Path: e.Path, Period: seconds(e.Period), Policies: e.Policies, TTL: seconds(e.Remaining(now)), Type: e.Type,
 	}
 	if !e.NeverExpires {
@@ -148,7 +152,7 @@ func renew(find tokenFinder) handler {
 			if err != nil {
 				return err
 			}
-			if rep.warnings, err = c.Tokens.Renew(c.Tx, e, increment); err != nil {
+			if rep.warnings, err = c.Renew(e, token.Renewal{Increment: increment}); err != nil {
 				return err
 			}
 			rep.auth = newAuth(e, id)
@@ -200,10 +204,13 @@ func create(orphan bool) handler {
 			id.Wipe()
 			var e *token.Entry
 			var err error
-			if id, e, rep.warnings, err = c.Tokens.Create(c.Tx, c.Token, spec); err != nil {
+			if spec.Role, err = x.tokenRole(c); err != nil {
 				return err
 			}
-			rep.auth = newAuth(e, id.Reveal())
+			if id, e, rep.warnings, err = c.Create(spec); err != nil {
+				return err
+			}
+			rep.auth, rep.inner = newAuth(e, id.Reveal()), e.Accessor
 			return nil
 		})
 		x.fields.Own(id.Reveal())
@@ -215,7 +222,7 @@ func create(orphan bool) handler {
 func (x *exchange) tokenSpec() token.Spec {
 	f := &x.fields
 	spec := token.Spec{
-		Path: x.route.path,
+		Path: x.accessPath(),
 		ID:   f.Text("id"), Policies: f.Strs("policies"), NoDefaultPolicy: f.Flag("no_default_policy", false),
 		NoParent: f.Flag("no_parent", false), NotRenewable: !f.Flag("renewable", true),
 		TTL: f.Duration("ttl"), ExplicitMaxTTL: f.Duration("explicit_max_ttl"), Period: f.Duration("period"),

@@ -130,12 +130,12 @@ func (x *exchange) look(ctx context.Context) (ceremonyJSON, error) {
 		return ceremonyJSON{}, err
 	}
 	for _, c := range list {
-		if c.Attempt.Nonce == x.nonce {
+		if c.Attempt.Nonce == x.nonce() {
 			c.Checkpoint = id.Checkpoint
 			return viewOf(c), nil
 		}
 	}
-	c, err := x.Node.Ceremony(ctx, x.nonce) // it has ended
+	c, err := x.Node.Ceremony(ctx, x.nonce()) // it has ended
 	if err != nil {
 		return ceremonyJSON{}, err
 	}

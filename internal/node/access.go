@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
@@ -14,12 +16,25 @@ import (
 // ErrDenied is the one answer to a missing, bad, expired or insufficient token.
 var ErrDenied = fault.New(fault.Denied, "permission denied")
 
-// Access says who asks for what.
+// ErrMoved says that a path doesn't lead any more to the mount where Locate found it: locate it again.
+var ErrMoved = errors.New("the mount of the path has changed")
+
+// Access says who asks for what. Only Path and Capability are required.
 type Access struct {
 	Token      secret.Bytes // stays the caller's
-	Path       string       // as policies name it: no leading slash, no /v1/
+	Client     netip.Addr   // of the connection; the zero Addr if there is none that a token could be bound to
+	Path       string       // as policies name it: no leading slash, no /v1/, none at the end
 	Capability policy.Capability
-	Sudo       bool // the path needs sudo in addition
+	Sudo       bool                  // the path needs sudo in addition
+	Data       func() map[string]any // the decoded body, for policies that restrict parameters; nil if there is none
+	Wrap       Wrap                  // the wrapping that was asked for
+	// Note is told, before anything is done, what was found out about the request: its token, nil if none lives, and why
+	// it is refused, nil if it isn't. It may be told twice. An error of it ends the request.
+	Note func(e *token.Entry, denied error) error
+
+	mount *mount.Entry // where Locate found the path to lead; nil outside of mounts
+	// exists makes of an update of what isn't there a creation; nil: never.
+	exists func(store.Reader) (bool, error)
 }
 
 // Call is one request that was found to be allowed, inside the transaction that decided it.
@@ -28,29 +43,88 @@ type Call struct {
 	Token  *token.Entry
 	Tokens *token.Tokens
 
+	acl   *policy.ACL
+	sys   *system
 	node  *Node
 	act   *active
 	after []func() // what to tell the log once the transaction has committed
+}
+
+// judgement is what was found out about a request.
+type judgement struct {
+	token  *token.Entry // nil: none that lives, or none that may be used from there
+	acl    *policy.ACL
+	sys    *system
+	denied error // nil: allowed
+}
+
+// judge decides in r's snapshot. An error says that it could not be decided.
+func (a *active) judge(r store.Reader, who Access) (j judgement, err error) {
+	if j.sys, err = a.system(r); err != nil {
+		return j, err
+	}
+	if who.mount != nil && !j.sys.leads(who.mount) {
+		return j, ErrMoved
+	}
+	e, err := a.tokens.Authenticate(r, who.Token.Reveal())
+	if errors.Is(err, token.ErrDead) || err == nil && (!e.AllowedFrom(who.Client) || e.Mount != "" && j.sys.mounts.ByUUID(e.Mount) == nil) {
+		j.denied = ErrDenied // a token that came from a mount is dead when the mount is gone
+		return j, nil
+	}
+	if err != nil {
+		return j, err
+	}
+	j.token = e
+	if j.acl, err = j.sys.acls.of(r, e.Policies); err != nil {
+		return j, err
+	}
+	ask := policy.Ask{Path: who.Path, Want: who.Capability, Sudo: who.Sudo, Data: who.Data, WrapTTL: who.Wrap.TTL}
+	if who.exists != nil && ask.Want == policy.Update {
+		there, err := who.exists(r)
+		if err != nil {
+			return j, err
+		}
+		if !there {
+			ask.Want = policy.Create
+		}
+	}
+	if !j.acl.Decide(&ask).Allowed {
+		j.denied = ErrDenied
+	}
+	return j, nil
+}
+
+// leads reports whether a mount is still where it was found, and as it was found.
+func (s *system) leads(e *mount.Entry) bool { return s.mounts.At(e.Path) == e }
+
+func (who Access) note(j judgement) error {
+	if who.Note == nil {
+		return nil
+	}
+	return who.Note(j.token, j.denied)
 }
 
 // View decides and reads in one snapshot: fn runs only if the token is live and its policies allow the access.
 func (n *Node) View(ctx context.Context, a Access, fn func(*Call) error) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
 		err := act.Barrier.View(ctx, func(r store.Reader) error {
-			e, err := act.tokens.Authenticate(r, a.Token.Reveal())
-			if err != nil {
+			j, err := act.judge(r, a)
+			switch {
+			case err != nil:
 				return err
-			}
-			if e.Limited {
+			case j.token != nil && j.token.Limited:
 				return errCountUse
 			}
-			return n.call(act, readOnly{r}, e, a, fn, nil)
+			if err := a.note(j); err != nil {
+				return err
+			}
+			return n.call(act, store.ReadOnly(r), j, fn, nil)
 		})
 		if !errors.Is(err, errCountUse) {
 			return err
 		}
 		return n.update(ctx, act, a, func(c *Call) error {
-			c.Tx = readOnly{c.Tx}
+			c.Tx = store.ReadOnly(c.Tx)
 			return fn(c)
 		})
 	})
@@ -71,6 +145,25 @@ func (n *Node) Live(ctx context.Context, id secret.Bytes) bool {
 	return err == nil
 }
 
+// Allowed is nil if the token is live and its policies allow the access. It counts no use: the request that asks goes on
+// to a View or an Update.
+func (n *Node) Allowed(ctx context.Context, a Access) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error { return n.allowed(ctx, act, a) })
+}
+
+func (n *Node) allowed(ctx context.Context, act *active, a Access) error {
+	return act.Barrier.View(ctx, func(r store.Reader) error {
+		j, err := act.judge(r, a)
+		if err != nil {
+			return err
+		}
+		if err := a.note(j); err != nil {
+			return err
+		}
+		return j.denied
+	})
+}
+
 // errCountUse sends a read with a token of limited uses the other way: its use must be counted.
 var errCountUse = errors.New("the token's use must be counted")
 
@@ -81,22 +174,28 @@ func (n *Node) Update(ctx context.Context, a Access, fn func(*Call) error) error
 }
 
 func (n *Node) update(ctx context.Context, act *active, a Access, fn func(*Call) error) error {
+	// What must be told before anything is done may take its time, and an Update is no place for that.
+	if a.Note != nil && n.Audit.Enabled() {
+		if err := n.allowed(ctx, act, a); err != nil && !errors.Is(err, ErrDenied) {
+			return err
+		}
+	}
 	var after []func()
 	var failed error // of fn, where the transaction commits all the same
 	err := act.Barrier.Update(ctx, func(tx store.Tx) error {
 		failed = nil
-		e, err := act.tokens.Authenticate(tx, a.Token.Reveal())
-		if err != nil {
+		j, err := act.judge(tx, a)
+		switch {
+		case err != nil:
 			return err
+		case j.token == nil || !j.token.Limited:
+			return n.call(act, tx, j, fn, &after)
 		}
-		if !e.Limited {
-			return n.call(act, tx, e, a, fn, &after)
-		}
-		if err := act.tokens.Use(tx, e); err != nil {
+		if err := act.tokens.Use(tx, j.token); err != nil {
 			return err
 		}
 		overlay := store.NewOverlay(tx)
-		if failed = n.call(act, overlay, e, a, fn, &after); failed != nil {
+		if failed = n.call(act, overlay, j, fn, &after); failed != nil {
 			return nil
 		}
 		return apply(tx, overlay)
@@ -126,11 +225,11 @@ func apply(tx store.Tx, o *store.Overlay) error {
 	return nil
 }
 
-func (n *Node) call(act *active, tx store.Tx, e *token.Entry, a Access, fn func(*Call) error, after *[]func()) error {
-	if !a.allowed(e) {
-		return ErrDenied
+func (n *Node) call(act *active, tx store.Tx, j judgement, fn func(*Call) error, after *[]func()) error {
+	if j.denied != nil {
+		return j.denied
 	}
-	c := &Call{Tx: tx, Token: e, Tokens: act.tokens, node: n, act: act}
+	c := &Call{Tx: tx, Token: j.token, Tokens: act.tokens, acl: j.acl, sys: j.sys, node: n, act: act}
 	if err := fn(c); err != nil {
 		return err
 	}
@@ -140,9 +239,9 @@ func (n *Node) call(act *active, tx store.Tx, e *token.Entry, a Access, fn func(
 	return nil
 }
 
-func (a Access) allowed(e *token.Entry) bool {
-	return policy.Decide(e.Policies, a.Path, a.Capability) &&
-		(!a.Sudo || policy.Decide(e.Policies, a.Path, policy.Sudo))
+// Sudo reports whether the token may do on a path what needs sudo.
+func (c *Call) Sudo(path string) bool {
+	return c.acl.Decide(&policy.Ask{Path: path, Want: policy.Sudo}).Allowed
 }
 
 // Revoke kills e and everything below it, or only e when its children are to live on as orphans. An open attempt
@@ -157,11 +256,3 @@ func (c *Call) Revoke(e *token.Entry, orphanChildren bool) error {
 	}
 	return c.Tokens.RevokeTree(c.Tx, e)
 }
-
-// readOnly is the Tx of a View.
-type readOnly struct{ store.Reader }
-
-var errReadOnly = errors.New("a write inside a read-only call")
-
-func (readOnly) Put(string, []byte) error { return errReadOnly }
-func (readOnly) Delete(string) error      { return errReadOnly }

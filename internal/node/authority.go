@@ -82,15 +82,12 @@ func (n *Node) caller(act *active, r store.Reader, rec *seal.Record, who Asker, 
 	if who.Token.Empty() {
 		return c, nil, nil
 	}
-	used, err = act.tokens.Authenticate(r, who.Token.Reveal())
-	if errors.Is(err, token.ErrDead) {
-		return c, nil, nil
-	}
-	if err != nil {
+	j, err := act.judge(r, Access{Token: who.Token, Client: who.Addr, Path: who.Path, Capability: want})
+	if err != nil || j.token == nil {
 		return c, nil, err
 	}
-	c.Token, c.TokenAllowed = used.RecordID, policy.Decide(used.Policies, who.Path, want)
-	return c, used, nil
+	c.Token, c.TokenAllowed = j.token.RecordID, j.denied == nil
+	return c, j.token, nil
 }
 
 // countUse counts the use of a token that spoke for a start or a cancel.

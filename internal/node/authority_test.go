@@ -220,7 +220,7 @@ func TestLimitedUseCountsWhenRefused(t *testing.T) {
 	if c.readBehind("test/half") != nil {
 		t.Error("what a failed request wrote was kept")
 	}
-	if err := c.node.Update(t.Context(), c.access(id, "auth/token/renew-self", policy.Update), write); !errors.Is(err, token.ErrDead) {
+	if err := c.node.Update(t.Context(), c.access(id, "auth/token/renew-self", policy.Update), write); !errors.Is(err, ErrDenied) {
 		t.Errorf("after its last use: %v", err)
 	}
 }

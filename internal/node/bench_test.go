@@ -82,7 +82,7 @@ func records(b *testing.B, st store.Store) map[string]int {
 func createToken(b *testing.B, n *Node, root secret.Bytes) error {
 	access := Access{Token: root, Path: "auth/token/create", Capability: policy.Update}
 	return n.Update(b.Context(), access, func(c *Call) error {
-		_, _, _, err := c.Tokens.Create(c.Tx, c.Token, token.Spec{
+		_, _, _, err := c.Create(token.Spec{
 			Path: "auth/token/create", Policies: []string{"default"}, TTL: time.Hour,
 		})
 		return err

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -45,6 +46,7 @@ type Asker struct {
 	Credential              // given as authority
 	SignedAt   time.Time    // of a start by signature
 	Client     string       // where the request comes from: stored only as a pseudonym
+	Addr       netip.Addr   // the same, for tokens that may be used only from some
 }
 
 // StartRequest is what a new attempt is for.

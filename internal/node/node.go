@@ -18,9 +18,11 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
@@ -48,6 +50,8 @@ type Options struct {
 	ResultTTL       time.Duration // how long a lost reply can be had again; 0 means 5 minutes
 	Mark            MarkKeeper    // may be nil
 	SweepInterval   time.Duration // how often what has expired is swept; 0 means 30 seconds
+	Audit           *audit.Broker // stays its owner's; nil: there are no audit devices, and none can be made
+	Setup           *Setup        // what a new cluster is born with; may be nil
 }
 
 // Node is one server process over a store.
@@ -63,6 +67,7 @@ type Node struct {
 	former                  pauses         // keeps former holders from filling the transcript
 	localStarts, openStarts *rate.Limiter  // of ceremonies, with no more authority than a connection
 	watch                   watch
+	kinds                   []*EngineKind
 }
 
 const defaultTTL = 768 * time.Hour
@@ -89,8 +94,15 @@ func New(o Options) (*Node, error) {
 	if o.Limits == (ceremony.Limits{}) {
 		o.Limits = ceremony.DefaultLimits()
 	}
+	if o.Audit == nil {
+		o.Audit = audit.New(audit.Options{Logger: o.Logger, Now: o.Now})
+	}
+	kinds, err := engineKinds()
+	if err != nil {
+		return nil, err
+	}
 	return &Node{
-		Options: o, unsealer: seal.NewUnsealer(o.Store, o.Now), transition: make(chan struct{}, 1),
+		Options: o, kinds: kinds, unsealer: seal.NewUnsealer(o.Store, o.Now), transition: make(chan struct{}, 1),
 		localStarts: rate.NewLimiter(rate.Every(weakStartPause), weakStartBurst),
 		openStarts:  rate.NewLimiter(rate.Every(weakStartPause), weakStartBurst),
 		refusals:    rate.Sometimes{First: 20, Interval: time.Second},
@@ -174,6 +186,8 @@ type active struct {
 	tokens      *token.Tokens
 	signer      *transcript.Signer // of the transcript's checkpoints
 	verifierKey string             // its public half
+	broker      *audit.Broker
+	sys         atomic.Pointer[system] // as last seen; never nil once the active is in force
 
 	ctx    context.Context // ends when the node seals; every request's context ends with it
 	cancel context.CancelFunc
@@ -186,11 +200,21 @@ type active struct {
 func (n *Node) activate(ctx context.Context, o *seal.Opened) error {
 	a := &active{
 		Opened: o,
-		tokens: token.New(token.Config{DefaultTTL: n.DefaultTTL, MaxTTL: n.MaxTTL, Now: n.Now}),
+		tokens: token.New(token.Config{DefaultTTL: n.DefaultTTL, MaxTTL: n.MaxTTL, Now: n.Now, Belongings: mount.CubbyholeRecords}),
+		broker: n.Audit,
 	}
-	if err := n.settle(ctx, a); err != nil {
-		a.close()
-		return err
+	for _, step := range []func(context.Context, *active) error{
+		n.settle, n.startAudit, n.setUp,
+		func(ctx context.Context, a *active) error {
+			_, err := a.snapshot(ctx)
+			return err
+		},
+	} {
+		if err := step(ctx, a); err != nil {
+			n.stopAudit()
+			a.close()
+			return err
+		}
 	}
 	a.verifierKey = a.signer.VerifierKey()
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -219,6 +243,7 @@ func (n *Node) deactivate(last func(*active) error) error {
 	defer a.requests.Unlock()
 	a.closed = true
 	err := last(a)
+	n.stopAudit()
 	a.close()
 	return errors.Join(err, a.Barrier.Close())
 }

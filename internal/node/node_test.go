@@ -176,7 +176,7 @@ func (c *cluster) lookup(id string) (e *token.Entry) {
 func (c *cluster) create(parent string, spec token.Spec) (id string, e *token.Entry) {
 	c.t.Helper()
 	err := c.node.Update(c.t.Context(), c.access(parent, "auth/token/create", policy.Update), func(call *Call) error {
-		b, entry, _, err := call.Tokens.Create(call.Tx, call.Token, spec)
+		b, entry, _, err := call.Create(spec)
 		if err == nil {
 			id, e = string(b.Reveal()), entry
 		}

@@ -95,11 +95,11 @@ func (n *Node) RotateRootKey(ctx context.Context, a Access) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
 		// Before a key is made for it: who asks may be a stranger.
 		err := act.Barrier.View(ctx, func(r store.Reader) error {
-			e, err := act.tokens.Authenticate(r, a.Token.Reveal())
-			if err == nil && !a.allowed(e) && !e.Limited { // of a limited one the use must be counted
-				err = ErrDenied
+			j, err := act.judge(r, a)
+			if err == nil && j.token != nil && j.token.Limited { // its use must be counted
+				return a.note(j)
 			}
-			return err
+			return errors.Join(err, j.denied)
 		})
 		if err != nil {
 			return err
@@ -123,22 +123,25 @@ func (n *Node) RotateRootKey(ctx context.Context, a Access) error {
 // changeKeys runs fn for a token that may, in a transaction of the barrier itself: no other may write the keyring.
 func (n *Node) changeKeys(ctx context.Context, a Access, fn func(*active, store.Tx) error) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
-		denied := false
+		if err := n.allowed(ctx, act, a); err != nil && !errors.Is(err, ErrDenied) { // tells whom it must be told
+			return err
+		}
+		var denied error
 		err := act.Barrier.Update(ctx, func(tx store.Tx) error {
-			e, err := act.tokens.Authenticate(tx, a.Token.Reveal())
+			j, err := act.judge(tx, a)
 			if err != nil {
 				return err
 			}
-			if denied = !a.allowed(e); denied {
-				return act.countUse(tx, e)
-			}
-			if err := act.countUse(tx, e); err != nil {
+			if err := act.countUse(tx, j.token); err != nil {
 				return err
+			}
+			if denied = j.denied; denied != nil {
+				return nil
 			}
 			return fn(act, tx)
 		})
-		if err == nil && denied {
-			return ErrDenied
+		if err == nil {
+			err = denied
 		}
 		return err
 	})

@@ -9,8 +9,8 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
-// tokenSweepTicks is how many sweeps pass between two that look at the tokens.
-const tokenSweepTicks = 20
+// slowSweepTicks is how many sweeps pass between two that also look at what is large.
+const slowSweepTicks = 20
 
 // sweepUntilClosed removes what has expired for as long as a is in force. Nothing depends on it for being refused:
 // whatever expires is dead at its second, swept or not.
@@ -29,8 +29,8 @@ func (n *Node) sweepUntilClosed(a *active) {
 			return
 		}
 		err := n.sweep(a.ctx, a)
-		if tick%tokenSweepTicks == 0 {
-			err = errors.Join(err, n.sweepTokens(a.ctx, a), n.auditTranscript(a.ctx, a))
+		if tick%slowSweepTicks == 0 {
+			err = errors.Join(err, n.sweepMounts(a.ctx, a), n.auditTranscript(a.ctx, a))
 		}
 		a.requests.RUnlock()
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -41,7 +41,7 @@ func (n *Node) sweepUntilClosed(a *active) {
 
 // sweep does its parts one after the other, and each whatever became of the others.
 func (n *Node) sweep(ctx context.Context, a *active) error {
-	err := errors.Join(n.sweepOutcomes(ctx, a), n.sweepKeyring(ctx, a), n.watchTranscript(ctx, a))
+	err := errors.Join(n.sweepOutcomes(ctx, a), n.sweepTokens(ctx, a), n.sweepKeyring(ctx, a), n.watchTranscript(ctx, a))
 	for _, kind := range kinds() {
 		err = errors.Join(err, n.sweepAttempt(ctx, a, kind))
 	}
@@ -78,7 +78,6 @@ func (n *Node) sweepPending(ctx context.Context, a *active) error {
 	})
 }
 
-// sweepTokens looks at every token, so it is done seldom.
 func (n *Node) sweepTokens(ctx context.Context, a *active) error {
 	swept, err := a.tokens.Sweep(ctx, a.Barrier, n.Now())
 	if swept > 0 {

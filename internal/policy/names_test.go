@@ -96,3 +96,28 @@ func FuzzNormalize(f *testing.F) {
 		}
 	})
 }
+
+// FuzzNormalizeName: what passes is the one spelling of its name.
+func FuzzNormalizeName(f *testing.F) {
+	for _, s := range []string{"root", " ROOT\t", "dev", "", "roo\u200bt", "\u212a", "a/b", "\xff", strings.Repeat("x", MaxName+1)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got, err := NormalizeName(name)
+		if err != nil {
+			if fault.As(err) == nil || got != "" {
+				t.Fatalf("%q: %q, %v", name, got, err)
+			}
+			return
+		}
+		if again, err := NormalizeName(got); err != nil || again != got {
+			t.Fatalf("%q: %q, again %q, %v", name, got, again, err)
+		}
+		if !strings.EqualFold(got, strings.TrimSpace(name)) || strings.ToLower(got) != got || len(got) > MaxName {
+			t.Fatalf("%q is no spelling of %q", got, name)
+		}
+		if list, err := Normalize([]string{name}); err != nil || !slices.Equal(list, []string{got}) {
+			t.Fatalf("%q alone, but %q in a list, %v", got, list, err)
+		}
+	})
+}

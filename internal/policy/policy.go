@@ -1,17 +1,20 @@
 // Package policy decides what the holder of some policies may do on a path.
 //
-// It promises that a name means the same everywhere, because there is one normaliser, and that whatever isn't granted
-// is refused. It knows the two policies that always exist, root and default, and takes their rules as data; it
-// doesn't read policy text, and it doesn't check that a path is canonical: the wire does that before it asks.
+// It reads policy texts, merges the policies of a token once (Compile) and then answers from memory, without allocating.
+// It promises that a name means the same everywhere, because there is one normaliser; that whatever isn't granted is
+// refused; and that a text is either enforced as it stands or refused: what it can't enforce it doesn't accept. It
+// doesn't check that the path of a request is canonical: the wire does that before it asks.
 package policy
 
 import (
 	"slices"
 	"strings"
+	"sync"
+	"time"
 )
 
 // Capability is a set of things that can be done on a path.
-type Capability uint8
+type Capability uint16
 
 // The capabilities. Sudo is needed beside another one on the paths that ask for it.
 const (
@@ -25,7 +28,7 @@ const (
 	Deny
 )
 
-// Names that can't be defined by anybody.
+// Names that can't be defined by anybody, but for Default, whose text can be changed.
 const (
 	Root    = "root"    // everything
 	Default = "default" // what every token needs for itself
@@ -33,82 +36,96 @@ const (
 	Wrapping = "response-wrapping"
 )
 
-// rule grants capabilities on one path, or with a final * on every path that begins with what stands before it.
-type rule struct {
-	path string
-	caps Capability
+// capabilities are the names on the wire, sorted.
+var capabilities = [...]struct {
+	name string
+	bit  Capability
+}{
+	{"create", Create},
+	{"delete", Delete},
+	{"deny", Deny},
+	{"list", List},
+	{"patch", Patch},
+	{"read", Read},
+	{"sudo", Sudo},
+	{"update", Update},
 }
 
-// Decide reports whether policies together allow want (every bit of it) on path, which has no leading slash and no
-// version prefix. Names that aren't known grant nothing.
-func Decide(policies []string, path string, want Capability) bool {
-	if want == 0 || want&Deny != 0 {
-		return false
-	}
-	if slices.Contains(policies, Root) {
-		return true
-	}
-	got := grant(policies, path)
-	return got&Deny == 0 && got&want == want
-}
-
-// Known reports whether a policy of this normalised name exists.
-func Known(name string) bool { return name == Root || rules(name) != nil }
-
-// grant finds the one path text that applies: an exact one, else the longest prefix. Only rules of that same text are
-// united over the policies.
-func grant(policies []string, path string) Capability {
-	var best string
-	var caps Capability
-	for _, name := range policies {
-		for _, r := range rules(name) {
-			switch {
-			case !r.matches(path):
-			case r.path == best:
-				caps |= r.caps
-			case best == "" || r.beats(best):
-				best, caps = r.path, r.caps
-			}
+// Names returns the names of the capabilities in c, sorted.
+func (c Capability) Names() []string {
+	var names []string
+	for _, known := range capabilities {
+		if c&known.bit != 0 {
+			names = append(names, known.name)
 		}
 	}
-	return caps
+	return names
 }
 
-func (r rule) matches(path string) bool {
-	prefix, glob := strings.CutSuffix(r.path, "*")
-	return path == r.path && !glob || glob && strings.HasPrefix(path, prefix)
-}
-
-// beats compares two rules that match the same path.
-func (r rule) beats(other string) bool {
-	glob, otherGlob := strings.HasSuffix(r.path, "*"), strings.HasSuffix(other, "*")
-	if glob != otherGlob {
-		return !glob
+// capability reads one name. Those for what this server doesn't do grant nothing.
+func capability(name string) (c Capability, ok bool) {
+	for _, known := range capabilities {
+		if known.name == name {
+			return known.bit, true
+		}
 	}
-	return len(r.path) > len(other)
+	return 0, name == "scan" || name == "subscribe" || name == "recover"
 }
 
-// rules returns what a policy grants, nil when there is no such policy.
-func rules(name string) []rule {
-	if name != Default {
-		return nil
+func (c Capability) String() string { return strings.Join(c.Names(), ", ") }
+
+// Policy is a policy text that was read, or one that is built in.
+type Policy struct {
+	Name  string
+	Rules []Rule
+	root  bool // grants everything; only Builtin sets it, so that no text can
+}
+
+// Rule is one path block.
+type Rule struct {
+	// Path has no leading slash. A final * stands for any rest, a part that is + for any one part.
+	Path             string
+	Capabilities     Capability // Deny stands alone
+	Required         []string   // parameters that must be given
+	Allowed, Denied  Params
+	MinWrap, MaxWrap time.Duration // either one forces wrapping; 0: not said
+}
+
+// Params restricts parameters. :: name, folded → values; none means any value. The name * stands for all others.
+type Params map[string][]string
+
+// Builtin returns the policies that exist without being stored, Root and Wrapping; nil for all other names.
+func Builtin(name string) *Policy {
+	switch name {
+	case Root:
+		return &Policy{Name: Root, root: true}
+	case Wrapping:
+		return &Policy{Name: Wrapping, Rules: []Rule{
+			{Path: "cubbyhole/response", Capabilities: Create | Read},
+			{Path: "sys/wrapping/unwrap", Capabilities: Update},
+		}}
 	}
-	return defaultRules[:]
+	return nil
 }
 
-// defaultRules is what the default policy grants. An array, so that nothing can be added.
-var defaultRules = [...]rule{
-	{"auth/token/lookup-self", Read},
-	{"auth/token/renew-self", Update},
-	{"auth/token/revoke-self", Update},
-	{"sys/capabilities-self", Update},
-	{"sys/internal/ui/resultant-acl", Read},
-	{"sys/renew", Update},
-	{"sys/leases/renew", Update},
-	{"sys/leases/lookup", Update},
-	{"cubbyhole/*", Create | Read | Update | Patch | Delete | List},
-	{"sys/wrapping/wrap", Update},
-	{"sys/wrapping/lookup", Update},
-	{"sys/wrapping/unwrap", Update},
-	{"sys/tools/hash", Update},
+// Known reports whether a policy of this normalised name always exists.
+func Known(name string) bool { return name == Root || name == Default }
+
+// defaultACL is what the policy default grants as long as nobody changed it.
+var defaultACL = sync.OnceValue(func() *ACL {
+	p, err := Parse(Default, DefaultText)
+	if err != nil {
+		panic(err)
+	}
+	return Compile(p)
+})
+
+// Decide reports whether Root or the unchanged Default, if they are among policies, allow want (every bit of it) on path.
+// Other names grant nothing.
+func Decide(policies []string, path string, want Capability) bool {
+	acl := &ACL{root: slices.Contains(policies, Root)}
+	if !acl.root && slices.Contains(policies, Default) {
+		acl = defaultACL()
+	}
+	return acl.Decide(&Ask{Path: path, Want: want}).Allowed
 }

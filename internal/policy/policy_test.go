@@ -1,14 +1,16 @@
 package policy
 
 import (
-	"strings"
+	"slices"
 	"testing"
 )
 
 var all = []Capability{Create, Read, Update, Patch, Delete, List, Sudo}
 
-// granted is wire reference 6.2, "The default policy grants", once more.
-var granted = map[string]Capability{
+const everything = Create | Read | Update | Patch | Delete | List
+
+// defaults is wire reference 6.2, "The default policy grants", once more.
+var defaults = map[string]Capability{
 	"auth/token/lookup-self":        Read,
 	"auth/token/renew-self":         Update,
 	"auth/token/revoke-self":        Update,
@@ -17,13 +19,15 @@ var granted = map[string]Capability{
 	"sys/renew":                     Update,
 	"sys/leases/renew":              Update,
 	"sys/leases/lookup":             Update,
-	"cubbyhole/":                    Create | Read | Update | Patch | Delete | List,
-	"cubbyhole/a":                   Create | Read | Update | Patch | Delete | List,
-	"cubbyhole/a/b/c":               Create | Read | Update | Patch | Delete | List,
+	"cubbyhole":                     List,
+	"cubbyhole/":                    everything,
+	"cubbyhole/a":                   everything,
+	"cubbyhole/a/b/c":               everything,
 	"sys/wrapping/wrap":             Update,
 	"sys/wrapping/lookup":           Update,
 	"sys/wrapping/unwrap":           Update,
 	"sys/tools/hash":                Update,
+	"sys/tools/hash/sha2-256":       Update,
 }
 
 func TestDefault(t *testing.T) {
@@ -32,15 +36,15 @@ func TestDefault(t *testing.T) {
 		"auth/token/revoke-orphan", "auth/token/accessors", "auth/token/lookup-self/", "/auth/token/lookup-self",
 		"Auth/token/lookup-self", "auth/token/lookup-selfx", "auth/token/lookup-sel", "auth//token/lookup-self",
 		"sys/seal", "sys/generate-root-token/attempt", "sys/generate-root-token/update", "sys/key-status", "sys/rotate",
-		"cubbyhole", "cubbyhol/a", "xcubbyhole/a", "secret/cubbyhole/a", "sys/wrapping/rewrap", "sys/wrapping/*", "sys/tools/hash/sha2-256",
+		"cubbyhol/a", "xcubbyhole/a", "secret/cubbyhole/a", "sys/wrapping/rewrap", "sys/wrapping/*", "sys/leases/lookup/a",
 	}
-	for path := range granted {
+	for path := range defaults {
 		paths = append(paths, path)
 	}
 	for _, path := range paths {
 		for _, want := range all {
-			if got := Decide([]string{"unknown", Default}, path, want); got != (granted[path]&want != 0) {
-				t.Errorf("%08b on %q: %v", want, path, got)
+			if got := Decide([]string{"unknown", Default}, path, want); got != (defaults[path]&want != 0) {
+				t.Errorf("%v on %q: %v", want, path, got)
 			}
 		}
 	}
@@ -73,41 +77,43 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestWhichRuleApplies: the choice between rules is in beats and matches, ready for policies with more of them.
-func TestWhichRuleApplies(t *testing.T) {
-	for _, test := range []struct{ winner, loser string }{
-		{"a/b", "a/*"},
-		{"a/b", "a/b*"},
-		{"a/b*", "a/*"},
-		{"a/*", "*"},
-	} {
-		w, l := rule{path: test.winner}, rule{path: test.loser}
-		if !w.matches("a/b") || !l.matches("a/b") {
-			t.Errorf("%q or %q doesn't match", test.winner, test.loser)
-		}
-		if !w.beats(test.loser) || l.beats(test.winner) {
-			t.Errorf("%q doesn't beat %q", test.winner, test.loser)
-		}
-	}
-	for _, path := range []string{"a/*", "a/", "a"} {
-		if (rule{path: "a/b*"}).matches(path) {
-			t.Errorf("a/b* matches %q", path)
-		}
-	}
-	if (rule{path: "a*b"}).matches("aXb") {
-		t.Error("a star in the middle is a wildcard")
-	}
-}
-
 func TestKnown(t *testing.T) {
 	for name, want := range map[string]bool{"root": true, "default": true, "Root": false, "response-wrapping": false, "": false, "dev": false} {
 		if Known(name) != want {
 			t.Errorf("%q is known: %v", name, !want)
 		}
 	}
-	for _, r := range rules(Default) {
-		if strings.HasPrefix(r.path, "/") || r.caps == 0 || r.caps&(Deny|Sudo) != 0 {
-			t.Errorf("odd rule %+v", r)
+}
+
+func TestBuiltin(t *testing.T) {
+	for _, name := range []string{"", Default, "Root", "dev"} {
+		if Builtin(name) != nil {
+			t.Errorf("%q is built in", name)
 		}
+	}
+	a := Compile(Builtin(Wrapping))
+	if a.IsRoot() || !a.Decide(&Ask{Path: "sys/wrapping/unwrap", Want: Update}).Allowed || a.Decide(&Ask{Path: "sys/wrapping/lookup", Want: Update}).Allowed {
+		t.Errorf("the rules of wrapping tokens: %+v", a.rules)
+	}
+	if a := Compile(nil, Builtin(Root)); !a.IsRoot() || !a.Below("x/") || !slices.Equal(a.Capabilities("x"), []string{"root"}) {
+		t.Error("root isn't root")
+	}
+	// A policy that only has the name is nothing.
+	if Compile(&Policy{Name: Root}).IsRoot() {
+		t.Error("a name grants everything")
+	}
+}
+
+func TestCapabilityNames(t *testing.T) {
+	if got := (everything | Sudo | Deny).Names(); !slices.Equal(got, []string{"create", "delete", "deny", "list", "patch", "read", "sudo", "update"}) {
+		t.Errorf("%q", got)
+	}
+	for _, c := range append(all, Deny) {
+		if got, ok := capability(c.String()); got != c || !ok {
+			t.Errorf("%v is read as %v, %v", c, got, ok)
+		}
+	}
+	if got := Capability(0).Names(); got != nil {
+		t.Errorf("%q", got)
 	}
 }

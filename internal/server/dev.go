@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
@@ -39,6 +40,9 @@ func (s *server) startDev(ctx context.Context) error {
 		if token, err = s.replaceRoot(ctx, token); err != nil {
 			return err
 		}
+	}
+	if err := s.mountSecret(ctx, token); err != nil {
+		return err
 	}
 	kept := ""
 	if s.Dev.StoreToken != nil {
@@ -85,4 +89,14 @@ func (s *server) replaceRoot(ctx context.Context, first secret.Bytes) (secret.By
 		return secret.Bytes{}, fmt.Errorf("give the development server its root token: %w", err)
 	}
 	return wish, nil
+}
+
+// mountSecret enables key/value version 2 at secret/, where everybody's examples look for it.
+func (s *server) mountSecret(ctx context.Context, root secret.Bytes) error {
+	access := node.Access{Token: root, Path: "sys/mounts/secret", Capability: policy.Update}
+	return s.node.Update(ctx, access, func(c *node.Call) error {
+		return c.Enable(mount.Entry{
+			Path: "secret/", Type: "kv", Description: "key/value secret storage", Options: map[string]string{"version": "2"},
+		})
+	})
 }

@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/httpapi"
@@ -56,7 +57,7 @@ type Options struct {
 }
 
 // Run serves until ctx ends or SIGINT or SIGTERM arrives, and then stops in order; a second signal kills. SIGHUP reloads
-// certificates and the log level. The error is written for the operator who started the server.
+// certificates and the log level, and opens audit files anew. The error is written for the operator who started the server.
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -73,6 +74,7 @@ type server struct {
 	level  *slog.LevelVar
 	log    *slog.Logger
 	store  store.Store
+	audit  *audit.Broker
 	node   *node.Node
 	fronts []*front
 	failed chan error // why a front stopped serving
@@ -94,7 +96,7 @@ func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Si
 	s := &server{Options: o, cfg: cfg, level: new(slog.LevelVar), failed: make(chan error, len(cfg.Listeners))}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, step := range []func(context.Context) error{
-		s.startLog, s.hardenProcess, s.openStore, s.writePIDFile, s.openNode, s.openFronts, s.startDev, s.serve, s.welcome, s.tellReady,
+		s.startLog, s.hardenProcess, s.openStore, s.writePIDFile, s.openAudit, s.openNode, s.openFronts, s.startDev, s.serve, s.welcome, s.tellReady,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -142,6 +144,14 @@ func (s *server) openStore(context.Context) error {
 	return nil
 }
 
+// openAudit opens the audit devices of the configuration. One that can't be opened keeps the server from starting: it
+// would refuse everything.
+func (s *server) openAudit(context.Context) error {
+	s.audit = audit.New(audit.Options{Logger: s.log, Now: time.Now, Stdout: s.Stdout, Dir: s.cfg.AuditDir})
+	s.onClose(func(context.Context) error { return s.audit.Close() })
+	return s.audit.SetConfigured(s.cfg.Audit)
+}
+
 func (s *server) openNode(context.Context) error {
 	n, err := node.New(node.Options{
 		Store:       s.store,
@@ -158,6 +168,8 @@ func (s *server) openNode(context.Context) error {
 		VerificationTTL: s.cfg.Ceremony.VerificationTimeout,
 		RootTokenTTL:    s.cfg.RootTokenTTL,
 		Mark:            s.markKeeper(),
+		Audit:           s.audit,
+		Setup:           setupOf(s.cfg.Initialize),
 	})
 	if err != nil {
 		return err
@@ -178,6 +190,7 @@ func (s *server) openFronts(context.Context) error {
 		Version:     s.Version,
 		CommitDate:  s.CommitDate,
 		StorageType: s.cfg.Storage.Type,
+		Audit:       s.audit,
 	})
 	s.onClose(func(ctx context.Context) error {
 		api.EndWatches()
@@ -204,6 +217,7 @@ func wireListener(l config.Listener, apiAddrLoopback bool) httpapi.Listener {
 		TrustedProxies:     l.TrustedProxies,
 		MaxRequestSize:     l.MaxRequestSize,
 		MaxRequestDuration: l.MaxRequestDuration,
+		ResponseHeaders:    l.ResponseHeaders,
 	}
 }
 
@@ -265,6 +279,7 @@ func (s *server) reload() {
 		}
 	}
 	s.level.Set(fresh.LogLevel)
+	s.audit.Reopen()
 	kept := false
 	for _, f := range s.fronts {
 		if err := f.reload(fresh); err != nil {

@@ -66,6 +66,8 @@ var (
 	ErrUnknownOutcome = errors.New("the outcome of the write is unknown")
 	// ErrClosed is returned by a store that has been closed.
 	ErrClosed = errors.New("the store is closed")
+	// ErrReadOnly is returned by a write through ReadOnly.
+	ErrReadOnly = errors.New("a write inside a read-only transaction")
 )
 
 // CheckKey reports a key that no store accepts: empty, too long, not UTF-8, or with a NUL byte.

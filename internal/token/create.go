@@ -19,8 +19,8 @@ const (
 	maxDisplayName = 256      // bytes
 )
 
-// Spec is what a new token shall be. The zero value, with a Path, asks for what the parent's policies give for the
-// default time.
+// Spec is what a new token shall be, and what is known of who asks. The zero value, with a Path, asks for what the
+// parent's policies give, for the default time.
 type Spec struct {
 	Path   string // the path of the request, which policies name and the record keeps: "auth/token/create"
 	Orphan bool   // the path makes orphans: that the parent may use it is all the authority needed
@@ -37,6 +37,11 @@ type Spec struct {
 	DisplayName     string
 	Meta            map[string]string
 	Type            string // "" or Service
+
+	Sudo               bool                   // policies allow the parent sudo on Path
+	Role               *Role                  // which the path names
+	DefaultTTL, MaxTTL time.Duration          // of the mount of the path; 0: the server's
+	Known              func(name string) bool // whether a policy exists; nil: nobody is warned
 }
 
 var (
@@ -74,45 +79,62 @@ func (t *Tokens) Create(tx store.Tx, parent *Entry, spec Spec) (id secret.Bytes,
 	if err != nil {
 		return id, nil, nil, err
 	}
-	sudo := policy.Decide(parent.Policies, spec.Path, policy.Sudo)
-	if err := spec.check(sudo); err != nil {
+	if err := spec.check(); err != nil {
 		return id, nil, nil, err
 	}
 	e = t.fresh("")
+	if spec.Role != nil {
+		spec.Role.apply(&spec)
+		e.Role, e.BoundCIDRs = spec.Role.Name, spec.Role.BoundCIDRs
+	}
 	e.Path, e.Meta, e.DisplayName = spec.Path, spec.Meta, displayName(spec.DisplayName)
 	e.NumUses, e.Limited = spec.NumUses, spec.NumUses > 0
+	if e.Policies, err = spec.policies(parent); err != nil {
+		return id, nil, nil, err
+	}
+	if len(e.BoundCIDRs) == 0 {
+		e.BoundCIDRs = parent.BoundCIDRs // or what leaks outside could be made inside
+	}
 	if !spec.Orphan && !spec.NoParent {
 		if e.Ancestors = parent.child(); len(e.Ancestors) > maxAncestors {
 			return id, nil, nil, errDepth
 		}
 	}
-	if e.Policies, err = spec.policies(parent, sudo); err != nil {
-		return id, nil, nil, err
-	}
 	if warnings, err = t.bornWith(e, spec, parent); err != nil {
 		return id, nil, nil, err
 	}
-	if slices.ContainsFunc(e.Policies, func(name string) bool { return !policy.Known(name) }) {
-		warnings = append(warnings, "some of the policies don't exist: the token has no rights from them until they do")
-	}
+	warnings = append(warnings, warnUnknown(e.Policies, spec.Known)...)
 	if len(spec.ID) == 0 {
 		id = NewID()
 	} else {
 		id = secret.Copy(spec.ID)
 		warnings = append(warnings, "the token is as safe as the id that was chosen for it: better leave it out")
-	}
-	e.Key = s.idMAC(id.Reveal())
-	if len(spec.ID) > 0 {
-		err = t.vacate(tx, s, e.Key)
+		err = t.vacate(tx, s, s.idMAC(id.Reveal()))
 	}
 	if err == nil {
-		err = s.insert(tx, e)
+		err = s.issue(tx, e, id)
 	}
 	if err != nil {
 		id.Wipe()
 		return secret.Bytes{}, nil, nil, err
 	}
 	return id, e, warnings, nil
+}
+
+// issue writes a new token with this ID.
+func (s *snapshot) issue(tx store.Tx, e *Entry, id secret.Bytes) error {
+	if e.Policies == nil {
+		e.Policies = []string{} // as it will be read
+	}
+	e.Key = s.idMAC(id.Reveal())
+	return s.insert(tx, e)
+}
+
+func warnUnknown(names []string, known func(string) bool) []string {
+	if known == nil || !slices.ContainsFunc(names, func(name string) bool { return !known(name) }) {
+		return nil
+	}
+	return []string{"some of the policies don't exist: the token has no rights from them until they do"}
 }
 
 // parent reads the creating token again, so that a child is never made by a token that died since it was read.
@@ -144,7 +166,7 @@ func (t *Tokens) vacate(tx store.Tx, s *snapshot, key string) error {
 }
 
 // check refuses what can't be carried out whoever asks, and what needs sudo.
-func (spec *Spec) check(sudo bool) error {
+func (spec *Spec) check() error {
 	switch {
 	case spec.Type == "batch":
 		return errBatch
@@ -156,26 +178,33 @@ func (spec *Spec) check(sudo bool) error {
 		return errNegative
 	case len(spec.DisplayName) > maxDisplayName:
 		return errName
-	case spec.NoParent && !sudo:
+	case spec.NoParent && !spec.Sudo:
 		return errSudoOrphan
-	case spec.Period > 0 && !sudo:
+	case spec.Period > 0 && !spec.Sudo:
 		return errSudoPeriod
 	}
-	size := 0
-	for k, v := range spec.Meta {
-		size += len(k) + len(v)
+	if err := checkMeta(spec.Meta); err != nil {
+		return err
 	}
-	if len(spec.Meta) > maxMeta || size > maxMetaSize {
-		return errMeta
-	}
-	return spec.checkID(sudo)
+	return spec.checkID()
 }
 
-func (spec *Spec) checkID(sudo bool) error {
+func checkMeta(meta map[string]string) error {
+	size := 0
+	for k, v := range meta {
+		size += len(k) + len(v)
+	}
+	if len(meta) > maxMeta || size > maxMetaSize {
+		return errMeta
+	}
+	return nil
+}
+
+func (spec *Spec) checkID() error {
 	switch {
 	case len(spec.ID) == 0:
 		return nil
-	case !sudo:
+	case !spec.Sudo:
 		return errSudoID
 	case slices.Contains(spec.ID, '.'):
 		return errDotID
@@ -184,24 +213,26 @@ func (spec *Spec) checkID(sudo bool) error {
 }
 
 // policies are the new token's: normalised before anything is decided about them.
-func (spec *Spec) policies(parent *Entry, sudo bool) ([]string, error) {
+func (spec *Spec) policies(parent *Entry) ([]string, error) {
 	names, err := policy.Normalize(spec.Policies)
 	if err != nil {
 		return nil, err
 	}
 	has := func(name string) bool { return slices.Contains(parent.Policies, name) }
 	switch {
+	case spec.Role != nil && spec.Role.choosesPolicies():
+		if names, err = spec.Role.policies(names, parent.Policies, spec.NoDefaultPolicy); err != nil {
+			return nil, err
+		}
 	case len(names) == 0:
 		names = slices.Clone(parent.Policies)
 		if spec.NoDefaultPolicy {
-			names = slices.DeleteFunc(names, func(name string) bool { return name == policy.Default })
+			names = withoutDefault(names)
 		}
-	case !sudo && slices.ContainsFunc(names, func(name string) bool { return !has(name) }):
+	case !spec.Sudo && slices.ContainsFunc(names, func(name string) bool { return !has(name) }):
 		return nil, errSubset
-	case !spec.NoDefaultPolicy && (sudo || has(policy.Default)):
-		names = append(names, policy.Default)
-		slices.Sort(names)
-		names = slices.Compact(names)
+	case !spec.NoDefaultPolicy && (spec.Sudo || has(policy.Default)):
+		names = withDefault(names)
 	}
 	if slices.Contains(names, policy.Root) {
 		if !has(policy.Root) {
@@ -213,6 +244,16 @@ func (spec *Spec) policies(parent *Entry, sudo bool) ([]string, error) {
 		return nil, errWrapping
 	}
 	return names, nil
+}
+
+func withDefault(names []string) []string {
+	names = append(names, policy.Default)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func withoutDefault(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return name == policy.Default })
 }
 
 // displayName is how a token made by a token is called: only letters, digits and hyphens of what was asked for.

@@ -70,8 +70,11 @@ func TestAccessorOfAnother(t *testing.T) {
 	a, b := r.must(r.root, Spec{}), r.must(r.root, Spec{})
 	s := r.known.Load()
 	r.put(accessorPrefix+s.accessorMAC(a.Accessor), r.dump()[accessorPrefix+s.accessorMAC(b.Accessor)])
-	r.put(accessorPrefix+s.accessorMAC(b.Accessor), `{"key":"`+b.Key+`","accessor":"`+a.Accessor+`"}`)
+	r.put(accessorPrefix+s.accessorMAC(b.Accessor), b.Key)
 	r.view(func(rd store.Reader) error {
+		if list, err := r.Accessors(rd, "", 0); err != nil || len(list) > 2 { // the root token's, and b's
+			t.Errorf("listed %q, %v", list, err)
+		}
 		for _, m := range []made{a, b} {
 			e, err := r.ByAccessor(rd, m.Accessor)
 			if err != nil {

@@ -2,9 +2,7 @@ package token
 
 import (
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/quorate/quorate/internal/barrier"
@@ -17,6 +15,8 @@ type snapshot struct {
 	stamp  string
 	salt   secret.Bytes
 	graves map[string]grave // :: record ID → what died there
+
+	belongings string // as in Config
 }
 
 // grave is the value of a tombstone.
@@ -39,6 +39,7 @@ func (t *Tokens) get(r store.Reader, keys ...string) (*snapshot, [][]byte, error
 		if s, err = load(r, string(values[0])); err != nil {
 			return nil, nil, err
 		}
+		s.belongings = t.belongings
 		s.share(before)
 		t.known.Store(s)
 	}
@@ -152,16 +153,8 @@ func (t *Tokens) ByAccessor(r store.Reader, accessor string) (*Entry, error) {
 	if err != nil || values[0] == nil {
 		return nil, err
 	}
-	var rec accessorRecord
-	if err := json.Unmarshal(values[0], &rec); err != nil {
-		return nil, fmt.Errorf("accessor record: %w", err)
-	}
-	return t.with(r, rec.Key, accessor)
-}
-
-// with returns the live token under key if it has this accessor: the record that led here may be older than the token.
-func (t *Tokens) with(r store.Reader, key, accessor string) (*Entry, error) {
-	e, err := t.ByKey(r, key)
+	e, err := t.ByKey(r, string(values[0]))
+	// The record that led here may be older than the token.
 	if err != nil || e == nil || subtle.ConstantTimeCompare([]byte(e.Accessor), []byte(accessor)) != 1 {
 		return nil, err
 	}
@@ -213,9 +206,9 @@ func (t *Tokens) withLiveAncestors(r store.Reader, e *Entry) (*Entry, error) {
 		if records[i] == nil {
 			return nil, nil
 		}
-		var up life
-		if err := json.Unmarshal(records[i], &up); err != nil {
-			return nil, fmt.Errorf("token record: %w", err)
+		up, err := decodeLife(records[i])
+		if err != nil {
+			return nil, err
 		}
 		if up.RecordID != a.RecordID || up.expired(t.now()) {
 			return nil, nil
@@ -239,15 +232,11 @@ func (t *Tokens) Accessors(r store.Reader, after string, limit int) ([]string, e
 		if err != nil {
 			return nil, err
 		}
-		var rec accessorRecord
-		if err := json.Unmarshal(entry.Value, &rec); err != nil {
-			return nil, fmt.Errorf("accessor record: %w", err)
-		}
-		e, err := t.with(r, rec.Key, rec.Accessor)
+		e, err := t.ByKey(r, string(entry.Value))
 		if err != nil {
 			return nil, err
 		}
-		if e != nil {
+		if e != nil && entry.Key == accessorPrefix+s.accessorMAC(e.Accessor) {
 			list = append(list, e.Accessor)
 		}
 		if limit > 0 && len(list) == limit {

@@ -127,7 +127,7 @@ func (m *model) stepCreate(s *simple, node *Tokens) string {
 	if e == nil {
 		e = s.Entry // as it was; Create must notice
 	}
-	spec := Spec{Path: "auth/token/create", Policies: []string{"root"}, TTL: time.Duration(1+m.rnd.Intn(3600)) * time.Second}
+	spec := Spec{Sudo: true, Path: "auth/token/create", Policies: []string{"root"}, TTL: time.Duration(1+m.rnd.Intn(3600)) * time.Second}
 	if m.rnd.Intn(4) == 0 {
 		spec.TTL = 0
 	}
@@ -176,7 +176,7 @@ func (m *model) stepRenew(s *simple, node *Tokens) string {
 	}
 	increment := time.Duration(m.rnd.Intn(3600)) * time.Second
 	err := m.try(func(tx store.Tx) error {
-		_, err := node.Renew(tx, e, increment)
+		_, err := node.Renew(tx, e, Renewal{Increment: increment})
 		return err
 	})
 	if ok := s.alive(m.clock) && !s.expires.IsZero() && s.Ceremony == ""; (err == nil) != ok {
@@ -262,7 +262,7 @@ func (m *model) stepRoot(node *Tokens) string {
 // checkAll compares every token, by every way to it, on every node.
 func (m *model) checkAll() {
 	m.t.Helper()
-	live := 0
+	live, mortal := 0, 0
 	for _, s := range m.all {
 		for _, node := range m.nodes {
 			m.entry(s, node)
@@ -276,9 +276,16 @@ func (m *model) checkAll() {
 		})
 		if s.alive(m.clock) {
 			live++
+			if !s.expires.IsZero() {
+				mortal++
+			}
 		}
 	}
 	m.view(func(rd store.Reader) error {
+		leases, _, err := m.node().Leased(rd, "auth", "", 0)
+		if len(leases) != mortal || err != nil {
+			m.t.Fatalf("%d leases, the reference has %d live tokens that expire (%v)", len(leases), mortal, err)
+		}
 		list, err := m.node().Accessors(rd, "", 0)
 		if len(list) != live {
 			m.t.Fatalf("%d accessors, the reference has %d live tokens", len(list), live)

@@ -6,7 +6,7 @@ import (
 )
 
 // Use counts one use of a token whose number of uses is limited, and removes it with its last one: the request that
-// counted it still goes on with e. For any other token it does nothing.
+// counted it still goes on with e, and with what belongs to it, until Finish. For any other token it does nothing.
 func (t *Tokens) Use(tx store.Tx, e *Entry) error {
 	if !e.Limited {
 		return nil
@@ -20,10 +20,29 @@ func (t *Tokens) Use(tx store.Tx, e *Entry) error {
 	}
 	now.NumUses--
 	e.NumUses = now.NumUses
-	if now.NumUses == 0 {
-		return s.bury(tx, now, withTree)
+	if now.NumUses > 0 {
+		return write(tx, now)
 	}
-	return write(tx, now)
+	if err := dig(tx, now, withTree); err != nil {
+		return err
+	}
+	if err := s.unlink(tx, now); err != nil || s.belongings == "" {
+		return err
+	}
+	return leaveEstate(tx, now)
+}
+
+// Finish removes, at the end of the transaction of a request that used up its token, what belongs to that. Without it, or
+// if it is too much for one transaction, a sweep does. For any other token it does nothing.
+func (t *Tokens) Finish(tx store.Tx, e *Entry) error {
+	if t.belongings == "" || !e.Limited || e.NumUses > 0 {
+		return nil
+	}
+	done, err := dropBelow(tx, t.belongings+e.RecordID+"/", belongingsNow)
+	if err != nil || !done {
+		return err
+	}
+	return tx.Delete(estatePrefix + e.RecordID)
 }
 
 // RevokeTree kills e and everything below it, at once. Revoking what is already dead is no error.
@@ -54,39 +73,67 @@ func (t *Tokens) again(tx store.Tx, e *Entry) (*snapshot, *Entry, error) {
 	return s, now, nil
 }
 
-// bury removes a token's record and what leads to it. If it has children, a grave says what becomes of them: so many
-// of them there may be, this is one small write.
+// bury removes a token, with everything that leads to it and what belongs to it.
 func (s *snapshot) bury(tx store.Tx, e *Entry, g grave) error {
-	parent, err := hasChildren(tx, e.RecordID)
-	if err != nil {
+	if err := dig(tx, e, g); err != nil {
 		return err
-	}
-	if parent {
-		if err := tx.Put(gravePrefix+e.RecordID, []byte(g)); err != nil {
-			return err
-		}
-		if err := barrier.BumpStamp(tx); err != nil {
-			return err
-		}
 	}
 	return s.remove(tx, e)
 }
 
-// remove deletes a token's record, its accessor, its link from its parent and its place among the root tokens.
+// dig gives a token that has children a grave, which says what becomes of them: so many of them there may be, this is one
+// small write.
+func dig(tx store.Tx, e *Entry, g grave) error {
+	parent, err := hasChildren(tx, e.RecordID)
+	if err != nil || !parent {
+		return err
+	}
+	if err := tx.Put(gravePrefix+e.RecordID, []byte(g)); err != nil {
+		return err
+	}
+	return barrier.BumpStamp(tx)
+}
+
+// remove is bury for a token that has no children, or none that need its grave.
 func (s *snapshot) remove(tx store.Tx, e *Entry) error {
-	keys := []string{idPrefix + e.Key, accessorPrefix + s.accessorMAC(e.Accessor)}
-	if len(e.Ancestors) > 0 {
-		keys = append(keys, childKey(e.Ancestors[0].RecordID, e.RecordID))
+	if err := s.unlink(tx, e); err != nil || s.belongings == "" {
+		return err
 	}
-	if e.isRoot() {
-		keys = append(keys, rootPrefix+e.RecordID)
+	done, err := dropBelow(tx, s.belongings+e.RecordID+"/", belongingsNow)
+	if err != nil || done {
+		return err
 	}
-	for _, key := range keys {
+	return leaveEstate(tx, e)
+}
+
+// unlink deletes a token's record and everything that leads to it.
+func (s *snapshot) unlink(tx store.Tx, e *Entry) error {
+	for _, key := range append(s.ways(e), idPrefix+e.Key) {
 		if err := tx.Delete(key); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// belongingsNow is how much of what belongs to a token goes in the transaction in which the token does. Hardly any has
+// more.
+const belongingsNow = 16
+
+// leaveEstate leaves what belonged to a token to a sweep. Nobody can reach it any more.
+func leaveEstate(tx store.Tx, e *Entry) error {
+	return tx.Put(estatePrefix+e.RecordID, []byte(e.RecordID))
+}
+
+// dropBelow deletes up to limit entries under a prefix and reports whether that was all.
+func dropBelow(tx store.Tx, prefix string, limit int) (done bool, err error) {
+	entries, err := collect(tx, prefix, "", limit)
+	for _, entry := range entries {
+		if err == nil {
+			err = tx.Delete(entry.Key)
+		}
+	}
+	return len(entries) < limit, err
 }
 
 func hasChildren(r store.Reader, rid string) (bool, error) {

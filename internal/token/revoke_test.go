@@ -250,7 +250,10 @@ func TestUses(t *testing.T) {
 			if e, err = r.Authenticate(tx, m.id); err != nil {
 				return err
 			}
-			return r.Use(tx, e)
+			if err := r.Use(tx, e); err != nil {
+				return err
+			}
+			return r.Finish(tx, e)
 		})
 		return e, err
 	}
@@ -303,7 +306,10 @@ func TestUsesRace(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return node.Use(tx, e)
+				if err := node.Use(tx, e); err != nil {
+					return err
+				}
+				return node.Finish(tx, e)
 			})
 			switch {
 			case err == nil:

@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,87 +11,60 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
-const (
-	sweepPage  = 1000 // records looked at in one View
-	sweepBatch = 100  // tokens removed or changed in one Update
-)
-
 // Sweep removes what has expired by now, and what revocations left behind, and returns how many tokens that were. It
 // finds by View and removes by small Updates, each of which looks again, so it may run on several nodes, beside
 // anything else, and may be interrupted anywhere: nothing that is dead comes to life in between, and the next run goes
-// on. After an error the number counts what was removed before it.
+// on. After an error the number counts what was removed before it. It costs what there is to remove, not what there is.
 func (t *Tokens) Sweep(ctx context.Context, st store.Store, now time.Time) (swept int, err error) {
-	for after := idPrefix; after != ""; {
-		var keys []string
-		if keys, after, err = expiredPage(ctx, st, after, now); err != nil {
-			return swept, err
-		}
-		for batch := range slices.Chunk(keys, sweepBatch) {
-			n, err := t.buryExpired(ctx, st, batch, now)
-			if swept += n; err != nil {
-				return swept, err
+	swept, err = t.walk(ctx, st, walk{
+		prefix: expiryPrefix,
+		before: expiryPrefix + fmt.Sprintf("%020d", now.Unix()+1),
+		due: func(_ store.Reader, _ *snapshot, _ string, e *Entry) (bool, error) {
+			return e == nil || e.expired(now), nil
+		},
+		act: func(tx store.Tx, s *snapshot, key string, e *Entry) (bool, error) {
+			if e == nil {
+				return false, tx.Delete(key)
 			}
-		}
+			return true, s.bury(tx, e, withTree)
+		},
+	})
+	if err != nil {
+		return swept, err
 	}
 	n, err := t.sweepGraves(ctx, st)
-	return swept + n, err
+	if swept += n; err != nil {
+		return swept, err
+	}
+	return swept, t.sweepEstates(ctx, st)
 }
 
-// expiredPage returns the keys of expired tokens among one page of records, and where the next page begins, "" after
-// the last one.
-func expiredPage(ctx context.Context, st store.Store, after string, now time.Time) (keys []string, next string, err error) {
-	err = st.View(ctx, func(r store.Reader) error {
-		keys, next = nil, ""
-		n := 0
-		for entry, err := range r.Scan(idPrefix, after) {
-			if err != nil {
+// sweepEstates removes what belonged to tokens that left too much to go with them.
+func (t *Tokens) sweepEstates(ctx context.Context, st store.Store) error {
+	if t.belongings == "" {
+		return nil
+	}
+	for {
+		var estates []store.Entry
+		err := st.View(ctx, func(r store.Reader) (err error) {
+			estates, err = collect(r, estatePrefix, "", 1)
+			return err
+		})
+		if err != nil || len(estates) == 0 {
+			return err
+		}
+		key := estates[0].Key
+		err = st.Update(ctx, func(tx store.Tx) error {
+			done, err := dropBelow(tx, t.belongings+strings.TrimPrefix(key, estatePrefix)+"/", batch)
+			if err != nil || !done {
 				return err
 			}
-			if n == sweepPage {
-				return nil
-			}
-			var token life
-			if err := json.Unmarshal(entry.Value, &token); err != nil {
-				return fmt.Errorf("token record: %w", err)
-			}
-			if token.expired(now) {
-				keys = append(keys, strings.TrimPrefix(entry.Key, idPrefix))
-			}
-			next = entry.Key
-			n++
-		}
-		next = ""
-		return nil
-	})
-	return keys, next, err
-}
-
-func (t *Tokens) buryExpired(ctx context.Context, st store.Store, keys []string, now time.Time) (swept int, err error) {
-	err = st.Update(ctx, func(tx store.Tx) error {
-		swept = 0
-		s, _, err := t.get(tx)
+			return tx.Delete(key)
+		})
 		if err != nil {
 			return err
 		}
-		for _, key := range keys {
-			e, err := read(tx, key)
-			if err != nil {
-				return err
-			}
-			if e == nil || !e.expired(now) {
-				continue
-			}
-			if err := s.bury(tx, e, withTree); err != nil {
-				return err
-			}
-			swept++
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
 	}
-	return swept, nil
 }
 
 // sweepGraves clears up below each grave, then removes those that have nothing below them any more.
@@ -113,8 +85,8 @@ func (t *Tokens) sweepGraves(ctx context.Context, st store.Store) (swept int, er
 		}
 		rids = append(rids, rid)
 	}
-	for batch := range slices.Chunk(rids, sweepBatch) {
-		if err := closeGraves(ctx, st, batch); err != nil {
+	for some := range slices.Chunk(rids, batch) {
+		if err := closeGraves(ctx, st, some); err != nil {
 			return swept, err
 		}
 	}
@@ -158,7 +130,7 @@ func (t *Tokens) clearTree(ctx context.Context, st store.Store, rid string) (swe
 			if err != nil {
 				return err
 			}
-			c := &clearing{snapshot: s, tx: tx, left: sweepBatch}
+			c := &clearing{snapshot: s, tx: tx, left: batch}
 			done, err = c.below(rid)
 			n = c.removed
 			return err
@@ -226,14 +198,14 @@ func (t *Tokens) cutTree(ctx context.Context, st store.Store, rid string) (swept
 	if err != nil {
 		return 0, err
 	}
-	for batch := range slices.Chunk(keys, sweepBatch) {
-		if err := cut(ctx, st, rid, batch); err != nil {
+	for some := range slices.Chunk(keys, batch) {
+		if err := cut(ctx, st, rid, some); err != nil {
 			return 0, err
 		}
 	}
 	for done := false; !done; {
 		err := st.Update(ctx, func(tx store.Tx) error {
-			links, err := collect(tx, children(rid), "", sweepBatch)
+			links, err := collect(tx, children(rid), "", batch)
 			if err != nil {
 				return err
 			}
@@ -242,7 +214,7 @@ func (t *Tokens) cutTree(ctx context.Context, st store.Store, rid string) (swept
 					return err
 				}
 			}
-			done = len(links) < sweepBatch
+			done = len(links) < batch
 			return nil
 		})
 		if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -34,12 +36,62 @@ func (w *watched) Update(ctx context.Context, fn func(store.Tx) error) error {
 	})
 }
 
+// tally is how many entries the scans of a countedStore yielded.
+type tally struct{ entries int }
+
+// countedStore counts in Views and Updates what is scanned.
+type countedStore struct {
+	store.Store
+	*tally
+}
+
+func (c *countedStore) View(ctx context.Context, fn func(store.Reader) error) error {
+	return c.Store.View(ctx, func(r store.Reader) error { return fn(countedReader{r, c.tally}) })
+}
+
+func (c *countedStore) Update(ctx context.Context, fn func(store.Tx) error) error {
+	return c.Store.Update(ctx, func(tx store.Tx) error { return fn(countedTx{tx, c.tally}) })
+}
+
+type countedReader struct {
+	store.Reader
+	*tally
+}
+
+func (c countedReader) Scan(prefix, after string) iter.Seq2[store.Entry, error] {
+	return c.scan(c.Reader, prefix, after)
+}
+
+type countedTx struct {
+	store.Tx
+	*tally
+}
+
+func (c countedTx) Scan(prefix, after string) iter.Seq2[store.Entry, error] {
+	return c.scan(c.Tx, prefix, after)
+}
+
+func (c *tally) scan(r store.Reader, prefix, after string) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for entry, err := range r.Scan(prefix, after) {
+			c.entries++
+			if !yield(entry, err) {
+				return
+			}
+		}
+	}
+}
+
 // forest fills a rig with everything that a sweep meets, times over, and returns what must be alive after the clock has
 // passed an hour, and what must be dead.
 func forest(r *rig, times int) (alive, dead []made) {
 	day := Spec{Policies: []string{"default"}, TTL: 24 * time.Hour}
 	hour := Spec{Policies: []string{"default"}, TTL: time.Hour}
-	keep := func(list *[]made, m made) made { *list = append(*list, m); return m }
+	keep := func(list *[]made, m made) made {
+		r.belong(m.Entry, 1+len(*list)%2*belongingsNow) // some more than goes with a token at once
+		*list = append(*list, m)
+		return m
+	}
 	grow := func(list *[]made, from made, n int) {
 		for range n {
 			from = keep(list, r.must(from.Entry, Spec{TTL: 23 * time.Hour}))
@@ -153,18 +205,18 @@ func TestSweepInSmallSteps(t *testing.T) {
 	var dead []made
 	r.update(func(tx store.Tx) error {
 		add := func(parent *Entry, ttl time.Duration) *Entry {
-			id, e, _, err := r.Create(tx, parent, Spec{Path: "auth/token/create", Policies: []string{"root"}, TTL: ttl})
+			id, e, _, err := r.Create(tx, parent, Spec{Sudo: true, Path: "auth/token/create", Policies: []string{"root"}, TTL: ttl})
 			if err != nil {
 				t.Fatal(err)
 			}
 			dead = append(dead, made{Entry: e, id: id.Reveal()})
 			return e
 		}
-		for range sweepPage + 100 { // more than a page of expired leaves
+		for range batch + 100 { // more than a page of expired leaves
 			add(r.root, time.Minute)
 		}
 		wide, cut := add(r.root, time.Hour), add(r.root, time.Hour)
-		for i := range 220 {
+		for i := range batch + 20 {
 			e := add(wide, time.Hour)
 			if i%50 == 0 {
 				for range maxAncestors - 2 {
@@ -178,8 +230,8 @@ func TestSweepInSmallSteps(t *testing.T) {
 	for _, m := range dead[:4] {
 		r.wantLife(m, true, "before")
 	}
-	r.revoke(dead[sweepPage+100].Entry)
-	r.revokeOrphan(dead[sweepPage+101].Entry)
+	r.revoke(dead[batch+100].Entry)
+	r.revokeOrphan(dead[batch+101].Entry)
 	w.updates, w.maxWrites = 0, 0
 	// First while the orphans live, so that there is something to cut, then when they have expired.
 	n := r.sweep()
@@ -190,10 +242,10 @@ func TestSweepInSmallSteps(t *testing.T) {
 	if want := len(dead) - 2; n != want {
 		t.Errorf("swept %d of %d", n, want)
 	}
-	if limit := 5*sweepBatch + 1; w.maxWrites > limit {
+	if limit := 7*batch + 1; w.maxWrites > limit {
 		t.Errorf("an Update made %d writes, want at most %d", w.maxWrites, limit)
 	}
-	if w.updates < len(dead)/sweepBatch {
+	if w.updates < len(dead)/batch {
 		t.Errorf("%d tokens in %d Updates", len(dead), w.updates)
 	}
 }
@@ -205,6 +257,7 @@ func TestSweepLooksAgain(t *testing.T) {
 	renewed := r.must(r.root, Spec{Policies: []string{"default"}, TTL: time.Minute})
 	reused := r.must(r.root, Spec{ID: []byte("an-id-that-is-used-again"), TTL: time.Minute})
 	revoked := r.must(r.root, Spec{TTL: time.Minute})
+	barely := r.must(r.root, Spec{Policies: []string{"default"}, TTL: time.Minute})
 	w.updates = 0
 	w.before = func(n int) {
 		if n != 0 {
@@ -213,7 +266,10 @@ func TestSweepLooksAgain(t *testing.T) {
 		// Between the View and the first Update another node, whose clock is behind, renews, reuses and revokes.
 		slow := New(Config{Now: func() time.Time { return epoch }})
 		err := w.Store.Update(context.Background(), func(tx store.Tx) error {
-			if _, err := slow.Renew(tx, renewed.Entry, time.Hour); err != nil {
+			if _, err := slow.Renew(tx, renewed.Entry, Renewal{Increment: time.Hour}); err != nil {
+				return err
+			}
+			if _, err := slow.Renew(tx, barely.Entry, Renewal{Increment: time.Minute + 1}); err != nil {
 				return err
 			}
 			if _, err := slow.CreateRoot(tx, reused.Key, RootOptions{}); err != nil {
@@ -230,6 +286,7 @@ func TestSweepLooksAgain(t *testing.T) {
 		t.Errorf("swept %d", n)
 	}
 	r.wantLife(renewed, true, "renewed meanwhile")
+	r.wantLife(barely, true, "renewed meanwhile by less than a second")
 	r.wantLife(reused, true, "used again meanwhile")
 	r.wantLife(revoked, false, "revoked meanwhile")
 	r.checkSwept()
@@ -248,7 +305,8 @@ func TestSweepFails(t *testing.T) {
 	if !reflect.DeepEqual(before, r.dump()) {
 		t.Error("a cancelled sweep changed the store")
 	}
-	r.update(func(tx store.Tx) error { return tx.Put(idPrefix+"00", []byte("{damaged")) })
+	r.put(idPrefix+strings.Repeat("0", 64), "{damaged")
+	r.put("token/expiry/00000000000000000001/rid", strings.Repeat("0", 64))
 	if _, err := r.Sweep(context.Background(), r.store, r.clock); err == nil {
 		t.Error("a damaged record was not reported")
 	}
@@ -306,7 +364,7 @@ func plant(r *rig, node *Tokens, orphan bool) (alive, dead []made, err error) {
 	}
 	create := func(parent *Entry, ttl time.Duration) (m made) {
 		update(func(tx store.Tx) error {
-			spec := Spec{Path: "auth/token/create", Policies: []string{"root"}, TTL: ttl}
+			spec := Spec{Sudo: true, Path: "auth/token/create", Policies: []string{"root"}, TTL: ttl}
 			id, e, _, err := node.Create(tx, parent, spec)
 			m = made{Entry: e, id: id.Reveal()}
 			return err

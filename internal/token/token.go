@@ -3,18 +3,26 @@
 // It promises that an ID is stored only as a keyed hash; that a token which expired, was revoked or has a dead
 // ancestor is refused in the very transaction that asks, on every node; and that nothing of an old token's tree
 // survives into a later token of the same ID. It doesn't decide what a token may do on a path: package policy does.
+// Nor does it decide from where: it keeps the networks that a token is bound to, and whoever knows the client asks.
 //
 // # Records
 //
 // All of them live behind the barrier. A token has an ID (what the client knows), a key (the ID's HMAC, under which
 // it is stored) and a record ID (random, never reused). Family links are record IDs, so a revoked tree is one grave:
 //
-//	token/salt                     the key of the HMACs
-//	token/id/<key>                 Entry
-//	token/accessor/<hmac>          accessorRecord
-//	token/child/<parent rid>/<rid> key of the child
-//	token/root/<rid>               key of a token with the policy root, so that these few are found among many
-//	token/tombstone/<rid>          grave: the token is dead, and so is, or isn't, what is below it
+//	token/salt                       the key of the HMACs
+//	token/id/<key>                   Entry
+//	token/tombstone/<rid>            grave: the token is dead, and so is, or isn't, what is below it
+//	token/estate/<rid>               the token is gone, and a sweep has to remove what belonged to it
+//	token/role/<name>                Role
+//
+// What leads to a token has its key as the value:
+//
+//	token/accessor/<hmac>
+//	token/child/<parent rid>/<rid>
+//	token/root/<rid>                 tokens with the policy root, so that these few are found among many
+//	token/lease/<lease ID>           tokens that expire, by where they were made
+//	token/expiry/<Unix seconds>/<rid> the same in the order of their end, so that a sweep reads only what is over
 //
 // A token without children needs no grave: its record is read by each of its requests, and is gone. Graves are
 // remembered between transactions; the change stamp, read together with the token's record, says whether what is
@@ -22,12 +30,12 @@
 package token
 
 import (
-	"encoding/json"
-	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/store"
@@ -47,18 +55,22 @@ const Service = "service"
 type Config struct {
 	DefaultTTL, MaxTTL time.Duration // 768 hours each unless positive; the default is never over the maximum
 	Now                func() time.Time
+	// Belongings is where in the store what belongs to a token alone stands, "cubbyhole/": all below that and the
+	// token's record ID goes with the token. "" means nowhere.
+	Belongings string
 }
 
 // Tokens is the tokens of one store. It is safe for concurrent use, and several may share a store.
 type Tokens struct {
 	defaultTTL, maxTTL time.Duration
 	now                func() time.Time
+	belongings         string
 	known              atomic.Pointer[snapshot] // nil until first used; replaced, never changed
 }
 
 // New returns the Tokens of any store that was prepared with Seed.
 func New(cfg Config) *Tokens {
-	t := &Tokens{defaultTTL: cfg.DefaultTTL, maxTTL: cfg.MaxTTL, now: cfg.Now}
+	t := &Tokens{defaultTTL: cfg.DefaultTTL, maxTTL: cfg.MaxTTL, now: cfg.Now, belongings: cfg.Belongings}
 	if t.maxTTL <= 0 {
 		t.maxTTL = DefaultTTL
 	}
@@ -74,37 +86,42 @@ func New(cfg Config) *Tokens {
 
 // Entry is one token as it is stored. What the methods of Tokens return belongs to the transaction it was read in.
 type Entry struct {
-	Key         string            `json:"-"` // hex HMAC of the ID
-	RecordID    string            `json:"rid"`
-	Ancestors   []Ancestor        `json:"ancestors,omitempty"` // nearest first
-	Orphan      bool              `json:"-"`                   // has no ancestors
-	Accessor    string            `json:"accessor"`
-	Type        string            `json:"type"`
-	Policies    []string          `json:"policies"`
-	Path        string            `json:"path"` // where it was made: "auth/token/create"
-	DisplayName string            `json:"display_name"`
-	Ceremony    string            `json:"ceremony,omitempty"` // as in RootOptions
-	Meta        map[string]string `json:"meta,omitempty"`
+	Key         string     // hex HMAC of the ID; not in the record
+	RecordID    string     // the token's name in what refers to it; no secret
+	Ancestors   []Ancestor // nearest first
+	Orphan      bool       // has no ancestors; not in the record
+	Accessor    string
+	Type        string
+	Policies    []string
+	Path        string // where it was made: "auth/token/create"
+	DisplayName string
+	Ceremony    string        // as in RootOptions
+	Role        string        // the Role it was made by
+	Mount       string        // UUID of the auth mount that it came from by a login
+	Login       *engine.Login // that login, without its TokenParams; nil if there was none
+	Meta        map[string]string
+	BoundCIDRs  []netip.Prefix // where it may be used from; none: anywhere
 
-	Created        time.Time     `json:"created"`
-	NeverExpires   bool          `json:"never_expires,omitempty"` // Expires means nothing
-	Expires        time.Time     `json:"expires,omitzero"`        // dead from this instant on
-	TTL            time.Duration `json:"ttl,omitempty"`           // as last granted; 0 when it never expires
-	CreationTTL    time.Duration `json:"creation_ttl,omitempty"`  // as first granted
-	ExplicitMaxTTL time.Duration `json:"explicit_max_ttl,omitempty"`
-	Period         time.Duration `json:"period,omitempty"`
-	Renewable      bool          `json:"renewable,omitempty"`
-	LastRenewal    time.Time     `json:"last_renewal,omitzero"` // zero when never renewed
+	Created        time.Time
+	NeverExpires   bool          // Expires means nothing
+	Expires        time.Time     // dead from this instant on
+	TTL            time.Duration // as last granted; 0 when it never expires
+	CreationTTL    time.Duration // as first granted
+	MaxTTL         time.Duration // of its mount or user; 0: the server's
+	ExplicitMaxTTL time.Duration
+	Period         time.Duration
+	Renewable      bool
+	LastRenewal    time.Time // zero when never renewed
 
-	Limited bool `json:"limited,omitempty"`  // dies of use
-	NumUses int  `json:"num_uses,omitempty"` // how many are left; means nothing unless Limited
+	Limited bool // dies of use
+	NumUses int  // how many are left; means nothing unless Limited
 }
 
 // Ancestor is a link upwards.
 type Ancestor struct {
-	RecordID string `json:"rid"`
-	Key      string `json:"key"`
-	Expires  bool   `json:"expires,omitempty"` // its record must be read to know whether it lives
+	RecordID string
+	Key      string
+	Expires  bool // its record must be read to know whether it lives
 }
 
 // Lineage is the record IDs of the token and its ancestors, nearest first.
@@ -124,6 +141,12 @@ func (e *Entry) Remaining(now time.Time) time.Duration {
 	return max(0, e.Expires.Sub(now))
 }
 
+// AllowedFrom reports whether the token may be used from an address. The zero Addr, of who came through a Unix socket, is
+// in no network.
+func (e *Entry) AllowedFrom(addr netip.Addr) bool {
+	return engine.AllowedFrom(e.BoundCIDRs, addr)
+}
+
 // isRoot reports whether the token may do everything. A token's policies never change.
 func (e *Entry) isRoot() bool { return slices.Contains(e.Policies, policy.Root) }
 
@@ -134,9 +157,9 @@ func (e *Entry) expired(now time.Time) bool {
 
 // life is the part of an Entry that its descendants depend on.
 type life struct {
-	RecordID     string    `json:"rid"`
-	NeverExpires bool      `json:"never_expires"`
-	Expires      time.Time `json:"expires"`
+	RecordID     string
+	NeverExpires bool
+	Expires      time.Time
 }
 
 func (l life) expired(now time.Time) bool { return !l.NeverExpires && !now.Before(l.Expires) }
@@ -146,31 +169,35 @@ func (e *Entry) child() []Ancestor {
 	return append([]Ancestor{{RecordID: e.RecordID, Key: e.Key, Expires: !e.NeverExpires}}, e.Ancestors...)
 }
 
-// accessorRecord leads from an accessor to its token, and back to the accessor for listing.
-type accessorRecord struct {
-	Key      string `json:"key"`
-	Accessor string `json:"accessor"`
-}
-
 const (
 	saltKey        = "token/salt"
 	idPrefix       = "token/id/"
+	gravePrefix    = "token/tombstone/"
+	estatePrefix   = "token/estate/"
+	rolePrefix     = "token/role/"
 	accessorPrefix = "token/accessor/"
 	childPrefix    = "token/child/"
 	rootPrefix     = "token/root/"
-	gravePrefix    = "token/tombstone/"
+	leasePrefix    = "token/lease/"
+	expiryPrefix   = "token/expiry/"
 )
 
 func children(rid string) string         { return childPrefix + rid + "/" }
 func childKey(parent, rid string) string { return children(parent) + rid }
 
-func decode(key string, value []byte) (*Entry, error) {
-	e := &Entry{Key: key}
-	if err := json.Unmarshal(value, e); err != nil {
-		return nil, fmt.Errorf("token record: %w", err)
+// ways are the keys of all records that lead to a token.
+func (s *snapshot) ways(e *Entry) []string {
+	keys := []string{accessorPrefix + s.accessorMAC(e.Accessor)}
+	if len(e.Ancestors) > 0 {
+		keys = append(keys, childKey(e.Ancestors[0].RecordID, e.RecordID))
 	}
-	e.Orphan = len(e.Ancestors) == 0
-	return e, nil
+	if e.isRoot() {
+		keys = append(keys, rootPrefix+e.RecordID)
+	}
+	if !e.NeverExpires {
+		keys = append(keys, leasePrefix+e.LeaseID(), expiryKey(e))
+	}
+	return keys
 }
 
 // read returns the record at key whatever its state, nil when there is none.
@@ -182,34 +209,17 @@ func read(r store.Reader, key string) (*Entry, error) {
 	return decode(key, values[0])
 }
 
-func write(tx store.Tx, e *Entry) error { return putJSON(tx, idPrefix+e.Key, e) }
-
-func putJSON(tx store.Tx, key string, v any) error {
-	value, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("%T: %w", v, err)
-	}
-	return tx.Put(key, value)
-}
+func write(tx store.Tx, e *Entry) error { return tx.Put(idPrefix+e.Key, encode(e)) }
 
 // insert writes a new token with everything that leads to it.
 func (s *snapshot) insert(tx store.Tx, e *Entry) error {
 	e.Orphan = len(e.Ancestors) == 0
-	if err := write(tx, e); err != nil {
-		return err
-	}
-	if err := putJSON(tx, accessorPrefix+s.accessorMAC(e.Accessor), accessorRecord{e.Key, e.Accessor}); err != nil {
-		return err
-	}
-	if e.isRoot() {
-		if err := tx.Put(rootPrefix+e.RecordID, []byte(e.Key)); err != nil {
+	for _, key := range s.ways(e) {
+		if err := tx.Put(key, []byte(e.Key)); err != nil {
 			return err
 		}
 	}
-	if e.Orphan {
-		return nil
-	}
-	return tx.Put(childKey(e.Ancestors[0].RecordID, e.RecordID), []byte(e.Key))
+	return write(tx, e)
 }
 
 // RootOptions is what a root token is made with. The zero value makes one that never expires and comes from nowhere.

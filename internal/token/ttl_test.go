@@ -11,7 +11,7 @@ import (
 
 func (r *rig) renew(e *Entry, increment time.Duration) (warnings []string, err error) {
 	err = r.try(func(tx store.Tx) (err error) {
-		warnings, err = r.Renew(tx, e, increment)
+		warnings, err = r.Renew(tx, e, Renewal{Increment: increment})
 		return err
 	})
 	return warnings, err

@@ -18,6 +18,13 @@ listener "tcp" {
   http_read_timeout                = "20s"
   http_idle_timeout                = "2m"
   max_connections                  = 500
+
+  custom_response_headers = {
+    default = {
+      Strict-Transport-Security = ["max-age=31536000"]
+      x-who                     = "quorate"
+    }
+  }
 }
 
 listener "tcp" {
@@ -38,12 +45,67 @@ ceremony {
   result_ttl         = "1m"
 }
 
+audit "file" "main" {
+  description = "for the shipper"
+  file_path   = "/var/log/quorate/audit.log"
+  sync        = true
+}
+
+initialize {
+  policy "app" {
+    policy = file("policies/app.hcl")
+  }
+  policy "Ops" {
+    policy = <<-EOT
+      path "secret/*" {
+        capabilities = ["list"]
+      }
+    EOT
+  }
+  mount "secret" {
+    type              = "kv"
+    description       = "what applications read"
+    options           = { version = 2 }
+    default_lease_ttl = "1h"
+    max_lease_ttl     = "2h"
+  }
+  auth "userpass" {}
+  auth "machines" {
+    type = "approle"
+  }
+  audit "socket" "siem" {
+    local = true
+    options {
+      address     = "siem.example.org:514"
+      socket_type = "tcp"
+    }
+  }
+  user "Alice" {
+    password_hash = "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
+    policies      = ["ops"]
+    token_ttl     = "8h"
+  }
+  user "bob" {
+    auth          = "userpass"
+    password_file = "/run/secrets/bob"
+  }
+  role "app" {
+    auth                  = "machines"
+    policies              = "app,default"
+    role_id               = "app"
+    bind_secret_id        = true
+    secret_id_num_uses    = 5
+    secret_id_bound_cidrs = ["10.0.0.0/8"]
+  }
+}
+
 api_addr          = "https://quorate.example.org:8200"
 cluster_name      = "paris"
 log_level         = "debug"
 log_format        = "json"
 default_lease_ttl = "1h"
 max_lease_ttl     = "30d"
+audit_dir         = "/var/log/quorate"
 pid_file          = "/run/quorate/quorate.pid"
 disable_mlock     = true
 ui                = false

@@ -1,0 +1,247 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/internal/auth/approle"
+	"github.com/quorate/quorate/internal/auth/userpass"
+	"github.com/quorate/quorate/internal/body"
+	"github.com/quorate/quorate/internal/engine"
+	"github.com/quorate/quorate/internal/engine/cubbyhole"
+	"github.com/quorate/quorate/internal/engine/kv"
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/mount"
+	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/token"
+)
+
+// EngineKind is one kind of secrets engine or auth method that this server has. To add one, add it to engineKinds.
+type EngineKind struct {
+	Type    string // as mounts name it
+	Version string // the option version of the mounts that it serves; "" for all
+	Auth    bool
+	Once    bool // is mounted from the start, and can't be mounted again
+	Routes  []engine.Route
+
+	engine engine.Engine
+	table  *engine.Table
+}
+
+func engineKinds() ([]*EngineKind, error) {
+	kinds := []*EngineKind{
+		{Type: "kv", Version: "1", engine: kv.V1()},
+		{Type: "kv", Version: "2", engine: kv.V2()},
+		{Type: "cubbyhole", Once: true, engine: cubbyhole.New()},
+		{Type: "userpass", Auth: true, engine: userpass.New()},
+		{Type: "approle", Auth: true, engine: approle.New()},
+	}
+	for _, k := range kinds {
+		var err error
+		k.Routes = k.engine.Routes()
+		if k.table, err = engine.NewTable(k.Routes); err != nil {
+			return nil, fmt.Errorf("engine %s: %w", k.Type, err)
+		}
+	}
+	return kinds, nil
+}
+
+// Engines are the kinds of engines that can be mounted, and those that always are.
+func (n *Node) Engines() []*EngineKind { return n.kinds }
+
+// KindOf finds the engine of a mount, nil for what is no engine.
+func (n *Node) KindOf(e *mount.Entry) *EngineKind {
+	i := slices.IndexFunc(n.kinds, func(k *EngineKind) bool {
+		return k.Type == e.Type && k.Auth == e.Auth() && (k.Version == "" || k.Version == e.Options["version"])
+	})
+	if i < 0 {
+		return nil
+	}
+	return n.kinds[i]
+}
+
+// Place is where a path leads: to a route of a mount.
+type Place struct {
+	Mount  *mount.Entry
+	Kind   *EngineKind
+	Route  *engine.Route     // nil: the mount has no such path
+	Params map[string]string // what stands in the route's varying parts
+}
+
+// Locate finds where a path leads, as last seen by this process; nil if to no mount. What is found is checked again in
+// the transaction that uses it, so a mistake ends in ErrMoved; nothing found is only sure with Refresh before.
+func (n *Node) Locate(path string) *Place {
+	a := n.active.Load()
+	if a == nil {
+		return nil
+	}
+	e, rest, ok := a.sys.Load().mounts.Find(path)
+	if !ok {
+		return nil
+	}
+	p := &Place{Mount: e, Kind: n.KindOf(e)}
+	if p.Kind == nil { // sys/ and auth/token/ are no engines
+		return nil
+	}
+	p.Route, p.Params = p.Kind.table.Match(rest)
+	return p
+}
+
+// Refresh brings what Locate, Quotas and CORS see up to date.
+func (n *Node) Refresh(ctx context.Context) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		_, err := act.snapshot(ctx)
+		return err
+	})
+}
+
+// EngineRequest is a request to a mount, as the wire sees it.
+type EngineRequest struct {
+	Op     engine.Operation
+	Fields *body.Fields
+	Query  url.Values
+	Client netip.Addr
+}
+
+// Issued is a token that was made for a client; it is seen only here.
+type Issued struct {
+	ID       secret.Bytes
+	Token    *token.Entry
+	Warnings []string
+}
+
+// Serve answers a request to the place that Locate found. Where the route is no login, a decides.
+func (n *Node) Serve(ctx context.Context, a Access, p *Place, q EngineRequest) (*engine.Response, *Issued, error) {
+	t := &txns{node: n, access: a, place: p}
+	r := &engine.Request{
+		Op: q.Op, Params: p.Params, Fields: q.Fields, Query: q.Query, Mount: n.engineMount(p.Mount), Now: n.Now(), Client: q.Client, Txns: t,
+	}
+	t.access.mount = p.Mount
+	t.access.Sudo = p.Route.Sudo
+	if p.Route.Exists != nil {
+		t.access.exists = func(tx store.Reader) (bool, error) {
+			return p.Route.Exists(store.Within(store.ReadOnly(tx), p.Mount.Records()), r)
+		}
+	}
+	resp, err := p.Route.Ops[q.Op](ctx, r)
+	if err != nil {
+		t.issued.ID.Wipe()
+		return nil, nil, err
+	}
+	if t.issued.Token == nil {
+		return resp, nil, nil
+	}
+	return resp, &t.issued, nil
+}
+
+// engineMount is what an engine sees of its mount.
+func (n *Node) engineMount(e *mount.Entry) engine.Mount {
+	m := engine.Mount{
+		Path: e.Path, Accessor: e.Accessor, Options: maps.Clone(e.Options),
+		DefaultTTL: e.Config.DefaultLeaseTTL, MaxTTL: e.Config.MaxLeaseTTL,
+	}
+	setDefault(&m.MaxTTL, n.MaxTTL)
+	setDefault(&m.DefaultTTL, min(n.DefaultTTL, m.MaxTTL))
+	return m
+}
+
+// txns are the transactions of one request to a mount.
+type txns struct {
+	node   *Node
+	access Access
+	place  *Place
+	issued Issued
+}
+
+// View implements engine.Txns.
+func (t *txns) View(ctx context.Context, fn func(engine.Tx) error) error {
+	if !t.place.Route.Login {
+		return t.node.View(ctx, t.access, func(c *Call) error { return fn(t.tx(c.Tx, c.Tokens, c.Token)) })
+	}
+	return t.node.use(ctx, func(ctx context.Context, act *active) error {
+		return act.Barrier.View(ctx, func(r store.Reader) error {
+			if err := t.there(act, r); err != nil {
+				return err
+			}
+			return fn(t.tx(store.ReadOnly(r), act.tokens, nil))
+		})
+	})
+}
+
+// Update implements engine.Txns.
+func (t *txns) Update(ctx context.Context, fn func(engine.Tx) error) error {
+	if !t.place.Route.Login {
+		return t.node.Update(ctx, t.access, func(c *Call) error { return fn(t.tx(c.Tx, c.Tokens, c.Token)) })
+	}
+	return t.node.use(ctx, func(ctx context.Context, act *active) error {
+		return act.Barrier.Update(ctx, func(tx store.Tx) error {
+			if err := t.there(act, tx); err != nil {
+				return err
+			}
+			return fn(t.tx(tx, act.tokens, nil))
+		})
+	})
+}
+
+// Allowed implements engine.Txns.
+func (t *txns) Allowed(ctx context.Context) error {
+	if t.place.Route.Login {
+		return nil
+	}
+	return t.node.Allowed(ctx, t.access)
+}
+
+// there makes sure that the mount is still where it was found.
+func (t *txns) there(act *active, r store.Reader) error {
+	sys, err := act.system(r)
+	if err == nil && !sys.leads(t.place.Mount) {
+		err = ErrMoved
+	}
+	return err
+}
+
+func (t *txns) tx(tx store.Tx, tokens *token.Tokens, e *token.Entry) engine.Tx {
+	t.issued.ID.Wipe()
+	t.issued = Issued{} // of a run before this one
+	m := &mountTx{Tx: store.Within(tx, t.place.Mount.Records()), whole: tx, tokens: tokens, txns: t}
+	if e != nil {
+		m.holder = e.RecordID
+	}
+	return m
+}
+
+// mountTx is a mount's part of a transaction.
+type mountTx struct {
+	store.Tx
+	whole  store.Tx
+	tokens *token.Tokens
+	txns   *txns
+	holder string
+}
+
+// Holder implements engine.Tx.
+func (m *mountTx) Holder() string { return m.holder }
+
+var errNoLogin = fault.New(fault.Unsupported, "this mount makes no tokens")
+
+// Login implements engine.Tx.
+func (m *mountTx) Login(l engine.Login) error {
+	t := m.txns
+	if !t.place.Kind.Auth || !t.place.Route.Login {
+		return errNoLogin
+	}
+	at := t.node.engineMount(t.place.Mount)
+	id, e, warnings, err := m.tokens.Login(m.whole, token.LoginSpec{
+		Path: at.Path + strings.TrimPrefix(l.Path, "/"), Mount: t.place.Mount.UUID, Login: l, DefaultTTL: at.DefaultTTL, MaxTTL: at.MaxTTL,
+	})
+	if err == nil {
+		t.issued = Issued{ID: id, Token: e, Warnings: warnings}
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/quorate/quorate/internal/body"
+	"github.com/quorate/quorate/internal/engine"
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/mount"
+	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/store"
+)
+
+// initializedKey → when, and with how much, a cluster was set up by its configuration
+const initializedKey = "sys/initialized"
+
+// Setup is what a new cluster is born with, before anybody has a token: applied at its first unseal, whole or not at
+// all, and never again.
+type Setup struct {
+	Policies []SetupPolicy
+	Mounts   []mount.Entry
+	// Requests are made to engines after the mounts are there. They are asked for only where they are needed.
+	Requests func() ([]SetupRequest, error)
+}
+
+// SetupPolicy is a policy to be written.
+type SetupPolicy struct{ Name, Text string }
+
+// SetupRequest is an update of a path of a mount, such as a user or a role.
+type SetupRequest struct {
+	Path string
+	Data map[string]any
+}
+
+// setUp applies Options.Setup where that has not been done. A failure leaves everything as it was and doesn't keep the
+// server sealed: it is told, and tried again at the next unseal.
+func (n *Node) setUp(ctx context.Context, act *active) error {
+	if n.Setup == nil {
+		return nil
+	}
+	var done bool
+	look := func(r store.Reader) error {
+		values, err := r.Get(initializedKey)
+		done = err == nil && values[0] != nil
+		return err
+	}
+	if err := act.Barrier.View(ctx, look); err != nil || done {
+		return err
+	}
+	var requests []SetupRequest
+	var err error
+	if n.Setup.Requests != nil {
+		requests, err = n.Setup.Requests() // hashes passwords, which is too slow for a transaction
+	}
+	if err == nil {
+		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
+			if err := look(tx); err != nil || done {
+				return err
+			}
+			return n.applySetup(ctx, tx, requests)
+		})
+	}
+	switch {
+	case err != nil:
+		n.Logger.Error("the initialize block of the configuration could not be applied, and nothing of it was: mend it and unseal again", "error", err)
+	case !done:
+		n.Logger.Info("the initialize block of the configuration was applied", "policies", len(n.Setup.Policies), "mounts", len(n.Setup.Mounts), "logins", len(requests))
+	}
+	return nil
+}
+
+func (n *Node) applySetup(ctx context.Context, tx store.Tx, requests []SetupRequest) error {
+	for _, p := range n.Setup.Policies {
+		name, err := policy.NormalizeName(p.Name)
+		if err == nil {
+			err = putPolicy(tx, name, p.Text, n.Now())
+		}
+		if err != nil {
+			return fmt.Errorf("policy %s: %w", p.Name, err)
+		}
+	}
+	for _, e := range n.Setup.Mounts {
+		t, err := mount.Load(tx)
+		if err == nil && t.At(e.Path) == nil { // a cluster that was set up by hand may have it
+			err = n.enable(tx, t, e)
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", e.Path, err)
+		}
+	}
+	for _, q := range requests {
+		if err := n.setupRequest(ctx, tx, q); err != nil {
+			return fmt.Errorf("%s: %w", q.Path, err)
+		}
+	}
+	if err := putJSON(tx, initializedKey, map[string]any{"at": n.Now().UTC()}); err != nil {
+		return err
+	}
+	if err := changedPolicies(tx); err != nil {
+		return err
+	}
+	return changedSystem(tx)
+}
+
+var errSetupPath = fault.New(fault.Invalid, "no mount has such a path: the initialize block needs the auth method or engine too")
+
+// setupRequest runs the handler of an engine inside the transaction of the setup.
+func (n *Node) setupRequest(ctx context.Context, tx store.Tx, q SetupRequest) error {
+	t, err := mount.Load(tx)
+	if err != nil {
+		return err
+	}
+	e, rest, ok := t.Find(q.Path)
+	if !ok || n.KindOf(e) == nil {
+		return errSetupPath
+	}
+	route, params := n.KindOf(e).table.Match(rest)
+	if route == nil || route.Ops[engine.Update] == nil || route.Login {
+		return errSetupPath
+	}
+	text, err := json.Marshal(q.Data)
+	if err != nil {
+		return err
+	}
+	fields, err := body.Decode(text, false)
+	if err != nil {
+		return err
+	}
+	_, err = route.Ops[engine.Update](ctx, &engine.Request{
+		Op: engine.Update, Params: params, Fields: &fields, Mount: n.engineMount(e), Now: n.Now(), Txns: setupTxns{store.Within(tx, e.Records())},
+	})
+	return err
+}
+
+// setupTxns are transactions that take place inside another one.
+type setupTxns struct{ tx store.Tx }
+
+// View implements engine.Txns.
+func (s setupTxns) View(_ context.Context, fn func(engine.Tx) error) error {
+	return fn(setupTx{store.ReadOnly(s.tx)})
+}
+
+// Update implements engine.Txns.
+func (s setupTxns) Update(_ context.Context, fn func(engine.Tx) error) error {
+	return fn(setupTx{s.tx})
+}
+
+// Allowed implements engine.Txns.
+func (setupTxns) Allowed(context.Context) error { return nil }
+
+type setupTx struct{ store.Tx }
+
+// Holder implements engine.Tx.
+func (setupTx) Holder() string { return "" }
+
+// Login implements engine.Tx.
+func (setupTx) Login(engine.Login) error { return errNoLogin }

@@ -1,0 +1,180 @@
+package node
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/internal/audit"
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/store"
+)
+
+// auditKey → the key of the audit devices' HMACs
+const auditKey = "audit/key"
+
+var (
+	errAuditPath       = fault.New(fault.Invalid, "the path of an audit device must be a name of lower-case letters, digits, - and _")
+	errAuditInUse      = fault.New(fault.Invalid, "path already in use: an audit device has this name")
+	errAuditConfigured = fault.New(fault.Invalid, "this audit device is in the server's configuration: take it out there and restart")
+	errQuotaRate       = fault.New(fault.Invalid, "rate must be over 0, and interval at least a second: leave interval out for one second")
+	errQuotaPath       = fault.New(fault.Invalid, "another rate limit has this path: change that one")
+	errQuotaBlock      = fault.New(fault.Invalid, "block_interval can't be negative: leave it out")
+)
+
+// startAudit gives the audit devices their key, which is made when it is first needed.
+func (n *Node) startAudit(ctx context.Context, act *active) error {
+	var key []byte
+	err := act.Barrier.View(ctx, func(r store.Reader) error {
+		values, err := r.Get(auditKey)
+		key = append(key[:0], values[0]...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(key) == 0 {
+		key = make([]byte, 32)
+		if _, err := n.Rand.Read(key); err != nil {
+			return err
+		}
+		if err := act.Barrier.Update(ctx, func(tx store.Tx) error { return tx.Put(auditKey, key) }); err != nil {
+			return err
+		}
+	}
+	n.Audit.SetKey(secret.Own(key))
+	return nil
+}
+
+// stopAudit takes away what only an open store gives: the key, and the devices that were made over the API. Those of the
+// configuration go on.
+func (n *Node) stopAudit() {
+	n.Audit.SetStored(nil)
+	n.Audit.SetKey(secret.Bytes{})
+}
+
+// auditName is the name of a device, without the slash that it is shown with.
+func auditName(path string) (string, error) {
+	name := strings.TrimSuffix(path, "/")
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	}) {
+		return "", errAuditPath
+	}
+	return name, nil
+}
+
+// EnableAudit adds an audit device, once it has taken a test entry.
+func (n *Node) EnableAudit(ctx context.Context, a Access, d audit.Device) error {
+	name, err := auditName(d.Path)
+	if errAllowed := n.Allowed(ctx, a); errAllowed != nil || err != nil {
+		if errAllowed != nil {
+			return errAllowed
+		}
+		return err
+	}
+	d.Path = name + "/"
+	for _, other := range n.Audit.Devices() {
+		if other.Path == d.Path {
+			return errAuditInUse
+		}
+	}
+	if err := n.Audit.Check(d, false); err != nil {
+		return err
+	}
+	if err := n.Audit.Test(ctx, d); err != nil {
+		return err
+	}
+	return n.Update(ctx, a, func(c *Call) error {
+		values, err := c.Tx.Get(auditPrefix + name)
+		if err != nil {
+			return err
+		}
+		if values[0] != nil {
+			return errAuditInUse
+		}
+		if err := putJSON(c.Tx, auditPrefix+name, d); err != nil {
+			return err
+		}
+		return c.changedSystem()
+	})
+}
+
+// DisableAudit removes an audit device that was added by EnableAudit; that there is none is no error.
+func (c *Call) DisableAudit(path string) error {
+	name, err := auditName(path)
+	if err != nil {
+		return err
+	}
+	values, err := c.Tx.Get(auditPrefix + name)
+	if err != nil {
+		return err
+	}
+	if values[0] == nil {
+		for _, d := range c.node.Audit.Devices() {
+			if d.Path == name+"/" {
+				return errAuditConfigured
+			}
+		}
+		return nil
+	}
+	if err := c.Tx.Delete(auditPrefix + name); err != nil {
+		return err
+	}
+	return c.changedSystem()
+}
+
+// SetCORS says which pages may use the server.
+func (c *Call) SetCORS(cors CORS) error {
+	if err := putJSON(c.Tx, corsKey, cors); err != nil {
+		return err
+	}
+	return c.changedSystem()
+}
+
+// CORS is what SetCORS said last.
+func (c *Call) CORS() CORS { return c.sys.cors }
+
+// RateLimits are the rate limits there are, sorted by name.
+func (c *Call) RateLimits() []Quota { return c.sys.quotas }
+
+// PutRateLimit writes a rate limit. One with the name or the path of another takes its place, or is refused.
+func (c *Call) PutRateLimit(q Quota) error {
+	var err error
+	if q.Name, err = policy.NormalizeName(q.Name); err != nil {
+		return err
+	}
+	if q.Interval == 0 {
+		q.Interval = time.Second
+	}
+	switch {
+	case q.Rate <= 0 || q.Interval < time.Second:
+		return errQuotaRate
+	case q.Block < 0:
+		return errQuotaBlock
+	}
+	q.Path = strings.Trim(q.Path, "/")
+	for _, other := range c.sys.quotas {
+		if other.Path == q.Path && other.Name != q.Name {
+			return errQuotaPath
+		}
+	}
+	if err := putJSON(c.Tx, quotaPrefix+q.Name, q); err != nil {
+		return err
+	}
+	return c.changedSystem()
+}
+
+// DeleteRateLimit removes a rate limit; that there is none is no error.
+func (c *Call) DeleteRateLimit(name string) error {
+	name, err := policy.NormalizeName(name)
+	if err != nil {
+		return err
+	}
+	if err := c.Tx.Delete(quotaPrefix + name); err != nil {
+		return err
+	}
+	return c.changedSystem()
+}
