@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -324,6 +325,31 @@ func FuzzShareField(f *testing.F) {
 		}
 		if err != nil && fault.As(err) == nil {
 			t.Fatalf("not a fault: %v", err)
+		}
+	})
+}
+
+func FuzzObject(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"a":1,"\"\\\u0007é":[null, {"b":"c"}],"":null}`, ` {"data" : {"a":"b"} } `} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		fields, err := Decode([]byte(text), false)
+		if err != nil {
+			return
+		}
+		object := fields.Object()
+		var want, got map[string]any
+		if len(fields.Names()) > 0 {
+			if err := json.Unmarshal([]byte(text), &want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := json.Unmarshal(object, &got); err != nil || len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q becomes %q (%v)", text, object, err)
+		}
+		if fields.Wipe(); strings.Trim(string(object), "\x00") != "" {
+			t.Fatal("the object isn't wiped with the body")
 		}
 	})
 }

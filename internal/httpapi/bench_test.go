@@ -42,7 +42,8 @@ func benchServer(b *testing.B) (url string, keys [][]byte, root string) {
 	return s.URL, res.Keys, string(res.RootToken.Reveal())
 }
 
-func send(b *testing.B, method, url, token string, body any) (fields map[string]any) {
+// send asks and expects the status, 200 if none is given.
+func send(b *testing.B, method, url, token string, body any, status ...int) (fields map[string]any) {
 	b.Helper()
 	var text []byte
 	if body != nil {
@@ -61,8 +62,15 @@ func send(b *testing.B, method, url, token string, body any) (fields map[string]
 	}
 	defer res.Body.Close()
 	out, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != 200 {
+	want := http.StatusOK
+	if len(status) > 0 {
+		want = status[0]
+	}
+	if err != nil || res.StatusCode != want {
 		b.Fatalf("%s %s: %d %s %v", method, url, res.StatusCode, out, err)
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	if err := json.Unmarshal(out, &fields); err != nil {
 		b.Fatal(err)

@@ -43,7 +43,8 @@ const maxRoleName = 128 // bytes, of a path suffix as well
 
 var (
 	errRoleName = fault.Newf(fault.Invalid,
-		"the name of a role, and a path_suffix, has up to %d letters, digits or - _ . : @ + and is no dots alone: choose another", maxRoleName)
+		"the name of a role, and a path_suffix, has up to %d letters, digits or - _ . : @ + and is no dots alone: choose another",
+		maxRoleName)
 	errRoleNumber = fault.New(fault.Invalid,
 		"token_period, token_explicit_max_ttl and token_num_uses can't be negative: leave them out for no limit")
 	errGlob       = fault.New(fault.Invalid, "a policy glob is a policy name with a * at its beginning or end: correct the globs")

@@ -156,7 +156,7 @@ func addVersion(tx engine.Tx, r *engine.Request, m *meta, c config, value []byte
 	if err := m.add(tx, c, value, r.Now); err != nil {
 		return nil, err
 	}
-	return &engine.Response{Data: m.info(m.Current)}, putJSON(tx, metaPrefix+r.Params["path"], m)
+	return &engine.Response{Data: m.info(m.Current)}, m.store(tx, r.Params["path"])
 }
 
 // patchData merges into the current version what is sent, as RFC 7396 says.

@@ -139,7 +139,7 @@ func BenchmarkReadData(b *testing.B) {
 				return err
 			}
 		}
-		return putJSON(tx, metaPrefix+"app", m)
+		return m.store(tx, "app")
 	})
 	if err != nil {
 		b.Fatal(err)

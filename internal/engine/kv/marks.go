@@ -78,5 +78,5 @@ func mark(tx engine.Tx, r *engine.Request, list []int, how marker) (*engine.Resp
 			return nil, err
 		}
 	}
-	return &engine.Response{}, putJSON(tx, metaPrefix+path, m)
+	return &engine.Response{}, m.store(tx, path)
 }

@@ -14,8 +14,8 @@ import (
 
 // metadata is all that is known about a secret, as clients see it.
 func (m *meta) metadata() map[string]any {
-	list := make(map[string]any, len(m.Versions))
-	for i, v := range m.Versions {
+	list := make(map[string]any, len(m.versions))
+	for i, v := range m.versions {
 		list[strconv.Itoa(m.first()+i)] = map[string]any{
 			"created_time": stamp(v.Created), "deletion_time": stamp(v.Deletion), "destroyed": v.Destroyed,
 		}
@@ -79,7 +79,7 @@ func changeMetadata(tx engine.Tx, r *engine.Request, patch bool) (*engine.Respon
 		return nil, err
 	}
 	m.MetadataVersion++
-	return &engine.Response{Warnings: warnings}, putJSON(tx, metaPrefix+path, m)
+	return &engine.Response{Warnings: warnings}, m.store(tx, path)
 }
 
 // set takes over the fields that a request gives, and reports whether there were any.
@@ -170,7 +170,7 @@ func deleteMetadata(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
 	if err != nil || m == nil {
 		return &engine.Response{}, err
 	}
-	for i := range m.Versions {
+	for i := range m.versions {
 		if err := tx.Delete(m.key(m.first() + i)); err != nil {
 			return nil, err
 		}

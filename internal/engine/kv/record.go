@@ -2,7 +2,6 @@ package kv
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -23,13 +22,14 @@ type meta struct {
 	Updated             int64             `json:"updated"` // by a new version
 	Current             int               `json:"current"` // version; 0 if there never was one
 	Oldest              int               `json:"oldest"`  // as clients see it: 0 until max_versions was reached once
-	Versions            versions          `json:"versions,omitempty"`
 	MaxVersions         int               `json:"max_versions,omitempty"`
 	CASRequired         bool              `json:"cas_required,omitempty"`
 	MetadataVersion     int               `json:"metadata_version,omitempty"` // rises with every write to the metadata
 	MetadataCASRequired bool              `json:"metadata_cas_required,omitempty"`
 	DeleteVersionAfter  time.Duration     `json:"delete_version_after,omitempty"`
 	Custom              map[string]string `json:"custom,omitempty"`
+
+	versions []version // the last ones without a gap, the current one at the end
 }
 
 // version is one version of a secret. Times are nanoseconds since 1970.
@@ -40,20 +40,26 @@ type version struct {
 	Destroyed bool
 }
 
-// versions are the last ones of a secret without a gap, the current one at the end.
-type versions []version
-
-// In a record, a version is its two times in big endian and a byte of flags.
+// A record is the length of a JSON text in 4 bytes, that text, and the versions: for each its two times and a byte of
+// flags. Numbers are in big endian. The versions aren't in the JSON because every read would pay for that.
 const (
-	packedSize    = 17
+	lengthSize    = 4
+	packedSize    = 8 + 8 + 1
 	flagDeleted   = 1
 	flagDestroyed = 2
 )
 
-// MarshalText implements encoding.TextMarshaler.
-func (vs versions) MarshalText() ([]byte, error) {
-	packed := make([]byte, 0, len(vs)*packedSize)
-	for _, v := range vs {
+var errDamaged = errors.New("kv: the metadata of a secret is damaged")
+
+func (m *meta) encode() ([]byte, error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	record := make([]byte, 0, lengthSize+len(text)+len(m.versions)*packedSize)
+	record = binary.BigEndian.AppendUint32(record, uint32(len(text)))
+	record = append(record, text...)
+	for _, v := range m.versions {
 		var flags byte
 		if v.Deleted {
 			flags |= flagDeleted
@@ -61,29 +67,51 @@ func (vs versions) MarshalText() ([]byte, error) {
 		if v.Destroyed {
 			flags |= flagDestroyed
 		}
-		packed = binary.BigEndian.AppendUint64(packed, uint64(v.Created))
-		packed = binary.BigEndian.AppendUint64(packed, uint64(v.Deletion))
-		packed = append(packed, flags)
+		record = binary.BigEndian.AppendUint64(record, uint64(v.Created))
+		record = binary.BigEndian.AppendUint64(record, uint64(v.Deletion))
+		record = append(record, flags)
 	}
-	return base64.RawStdEncoding.AppendEncode(nil, packed), nil
+	return record, nil
 }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (vs *versions) UnmarshalText(text []byte) error {
-	packed, err := base64.RawStdEncoding.AppendDecode(nil, text)
-	if err != nil || len(packed)%packedSize != 0 {
-		return errors.New("kv: the versions in a record are damaged")
+// decodeMeta reads a record; nil is none.
+func decodeMeta(record []byte) (*meta, error) {
+	if record == nil {
+		return nil, nil
 	}
-	*vs = make(versions, 0, len(packed)/packedSize)
+	if len(record) < lengthSize {
+		return nil, errDamaged
+	}
+	end, packed := int64(binary.BigEndian.Uint32(record)), record[lengthSize:]
+	if end > int64(len(packed)) {
+		return nil, errDamaged
+	}
+	m := new(meta)
+	if err := json.Unmarshal(packed[:end], m); err != nil {
+		return nil, err
+	}
+	packed = packed[end:]
+	if len(packed)%packedSize != 0 || len(packed)/packedSize > m.Current {
+		return nil, errDamaged
+	}
+	m.versions = make([]version, 0, len(packed)/packedSize+1) // a write adds one
 	for ; len(packed) > 0; packed = packed[packedSize:] {
-		*vs = append(*vs, version{
+		m.versions = append(m.versions, version{
 			Created:   int64(binary.BigEndian.Uint64(packed)),
 			Deletion:  int64(binary.BigEndian.Uint64(packed[8:])),
 			Deleted:   packed[16]&flagDeleted != 0,
 			Destroyed: packed[16]&flagDestroyed != 0,
 		})
 	}
-	return nil
+	return m, nil
+}
+
+func (m *meta) store(tx store.Tx, path string) error {
+	record, err := m.encode()
+	if err != nil {
+		return err
+	}
+	return tx.Put(metaPrefix+path, record)
 }
 
 func newMeta() *meta { return &meta{ID: rand.Text()} }
@@ -111,29 +139,15 @@ func readBoth(r store.Reader, path string) (*meta, config, error) {
 	return m, c, err
 }
 
-func decodeMeta(stored []byte) (*meta, error) {
-	if stored == nil {
-		return nil, nil
-	}
-	m := new(meta)
-	if err := json.Unmarshal(stored, m); err != nil {
-		return nil, err
-	}
-	if len(m.Versions) > m.Current {
-		return nil, errors.New("kv: a record has more versions than were written")
-	}
-	return m, nil
-}
-
 // first is the number of the oldest version that is kept.
-func (m *meta) first() int { return m.Current - len(m.Versions) + 1 }
+func (m *meta) first() int { return m.Current - len(m.versions) + 1 }
 
 // version returns version n; nil if it isn't there, or not any more.
 func (m *meta) version(n int) *version {
 	if n < m.first() || n > m.Current {
 		return nil
 	}
-	return &m.Versions[n-m.first()]
+	return &m.versions[n-m.first()]
 }
 
 // key is where the JSON of version n is.
@@ -155,7 +169,7 @@ func (m *meta) deletion(c config, now time.Time) int64 {
 func (m *meta) add(tx store.Tx, c config, value []byte, now time.Time) error {
 	v := version{Created: now.UnixNano(), Deletion: m.deletion(c, now)}
 	m.Current++
-	m.Versions = append(m.Versions, v)
+	m.versions = append(m.versions, v)
 	m.Updated = v.Created
 	if m.Created == 0 {
 		m.Created = v.Created
@@ -174,7 +188,7 @@ func (m *meta) add(tx store.Tx, c config, value []byte, now time.Time) error {
 		if err := tx.Delete(m.key(m.first())); err != nil {
 			return err
 		}
-		m.Versions = m.Versions[1:]
+		m.versions = m.versions[1:]
 	}
 	m.Oldest = m.Current - keep + 1
 	return nil

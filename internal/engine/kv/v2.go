@@ -10,7 +10,6 @@ import (
 	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
-	"github.com/quorate/quorate/internal/store"
 )
 
 // V2 is the engine that keeps versions.
@@ -159,7 +158,11 @@ func writeConfig(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	return &engine.Response{}, putJSON(tx, configKey, c)
+	record, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Response{}, tx.Put(configKey, record)
 }
 
 func readMaxVersions(f *body.Fields) int {
@@ -195,12 +198,4 @@ func checkAndSet(f *body.Fields, name, what string, required bool, current int) 
 		return fault.New(fault.Invalid, what+" parameter did not match the current version")
 	}
 	return nil
-}
-
-func putJSON(tx store.Tx, key string, v any) error {
-	record, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, record)
 }

@@ -287,11 +287,11 @@ func TestRecords(t *testing.T) {
 	if got := s.Records()[decoded(t, s, "a").key(2)]; got != `{"m":-0.0,"n":`+number+`}` {
 		t.Errorf("stored as %s", got)
 	}
-	m := meta{Current: mostVersions, Versions: make(versions, mostVersions)}
-	for i := range m.Versions {
-		m.Versions[i] = version{Created: int64(i), Deletion: -1, Deleted: i%2 > 0, Destroyed: i%3 > 0}
+	m := meta{Current: mostVersions, versions: make([]version, mostVersions)}
+	for i := range m.versions {
+		m.versions[i] = version{Created: int64(i), Deletion: -1, Deleted: i%2 > 0, Destroyed: i%3 > 0}
 	}
-	record, err := json.Marshal(m)
+	record, err := m.encode()
 	if err != nil || len(record) > barrier.MaxValue/8 {
 		t.Errorf("%d bytes, %v", len(record), err)
 	}
@@ -301,7 +301,8 @@ func TestRecords(t *testing.T) {
 }
 
 func FuzzDecodeMeta(f *testing.F) {
-	record, err := json.Marshal(meta{ID: "x", Current: 3, Oldest: 2, Versions: versions{{1, 2, true, false}, {3, 0, false, true}}})
+	m := meta{ID: "x", Current: 3, Oldest: 2, versions: []version{{1, 2, true, false}, {3, 0, false, true}}}
+	record, err := m.encode()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -311,9 +312,9 @@ func FuzzDecodeMeta(f *testing.F) {
 		if err != nil || m == nil {
 			return
 		}
-		for n := -1; n < len(m.Versions)+2; n++ {
-			if v := m.version(m.first() + n); (v != nil) != (n >= 0 && n < len(m.Versions)) {
-				t.Fatalf("version %d of %d: %v", n, len(m.Versions), v)
+		for n := -1; n < len(m.versions)+2; n++ {
+			if v := m.version(m.first() + n); (v != nil) != (n >= 0 && n < len(m.versions)) {
+				t.Fatalf("version %d of %d: %v", n, len(m.versions), v)
 			}
 		}
 		m.metadata()
