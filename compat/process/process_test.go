@@ -55,6 +55,7 @@ type server struct {
 	dir  string // its working directory
 	addr string
 	bare bool // without a configuration, as in the README
+	dev  bool // a server to play with
 	cmd  *exec.Cmd
 	log  bytes.Buffer
 }
@@ -83,10 +84,16 @@ func newServer(t testing.TB) *server {
 func (s *server) launch(prefix ...string) {
 	s.t.Helper()
 	args := append(prefix, s.bin, "server")
-	if !s.bare {
+	switch {
+	case s.dev:
+		args = append(args, "-dev", "-dev-listen-address="+s.addr)
+	case !s.bare:
 		args = append(args, "-config", "quorate.hcl")
 	}
 	s.cmd = exec.Command(args[0], args[1:]...)
+	if s.dev {
+		s.cmd.Env = append(os.Environ(), "HOME="+s.dir)
+	}
 	s.cmd.Dir, s.cmd.Stderr, s.cmd.Stdout = s.dir, &s.log, &s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {

@@ -12,10 +12,10 @@ import (
 
 // The sentences of renewal that clients look for stand at the beginning.
 var (
-	errNoLease       = fault.New(fault.Invalid, "invalid lease ID: this token never expires, so there is nothing to renew")
-	errNotRenewable  = fault.New(fault.Invalid, "lease is not renewable: create a new token")
-	errPastMax       = fault.New(fault.Invalid, "the token has reached its longest lifetime: create a new one")
-	errRoleGone      = fault.New(fault.Invalid,
+	errNoLease      = fault.New(fault.Invalid, "invalid lease ID: this token never expires, so there is nothing to renew")
+	errNotRenewable = fault.New(fault.Invalid, "lease is not renewable: create a new token")
+	errPastMax      = fault.New(fault.Invalid, "the token has reached its longest lifetime: create a new one")
+	errRoleGone     = fault.New(fault.Invalid,
 		"the role that the token was made by is gone, so it can't be renewed: create a new token")
 	errFewerPolicies = fault.New(fault.Invalid, "the user or role has no longer all policies of this token: log in again")
 	errIncrement     = fault.New(fault.Invalid, "increment can't be negative: leave it out for the token's own ttl")
