@@ -195,10 +195,12 @@ func (n *Node) update(ctx context.Context, act *active, a Access, fn func(*Call)
 			return err
 		}
 		overlay := store.NewOverlay(tx)
-		if failed = n.call(act, overlay, j, fn, &after); failed != nil {
-			return nil
+		if failed = n.call(act, overlay, j, fn, &after); failed == nil {
+			if err := apply(tx, overlay); err != nil {
+				return err
+			}
 		}
-		return apply(tx, overlay)
+		return act.tokens.Finish(tx, j.token)
 	})
 	if err == nil {
 		err = failed

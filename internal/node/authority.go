@@ -95,7 +95,10 @@ func (a *active) countUse(tx store.Tx, e *token.Entry) error {
 	if e == nil {
 		return nil
 	}
-	return a.tokens.Use(tx, e)
+	if err := a.tokens.Use(tx, e); err != nil {
+		return err
+	}
+	return a.tokens.Finish(tx, e)
 }
 
 // refusalPause is how often the refusal of one former holder's share is written down.

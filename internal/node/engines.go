@@ -17,6 +17,7 @@ import (
 	"github.com/quorate/quorate/internal/engine/kv"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/mount"
+	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
@@ -239,6 +240,10 @@ func (m *mountTx) Login(l engine.Login) error {
 	at := t.node.engineMount(t.place.Mount)
 	id, e, warnings, err := m.tokens.Login(m.whole, token.LoginSpec{
 		Path: at.Path + strings.TrimPrefix(l.Path, "/"), Mount: t.place.Mount.UUID, Login: l, DefaultTTL: at.DefaultTTL, MaxTTL: at.MaxTTL,
+		Known: func(name string) bool {
+			rec, err := readPolicy(m.whole, name)
+			return policy.Builtin(name) != nil || err == nil && rec != nil
+		},
 	})
 	if err == nil {
 		t.issued = Issued{ID: id, Token: e, Warnings: warnings}

@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/engine"
@@ -11,6 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/inmem"
 )
 
 // initializedKey → when, and with how much, a cluster was set up by its configuration
@@ -32,6 +35,24 @@ type SetupPolicy struct{ Name, Text string }
 type SetupRequest struct {
 	Path string
 	Data map[string]any
+}
+
+// Check finds what applying s to a new cluster would fail of, by doing so in memory.
+func (s *Setup) Check(ctx context.Context) error {
+	scratch := inmem.New()
+	n, err := New(Options{Store: scratch, Setup: s})
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	var requests []SetupRequest
+	if s.Requests != nil {
+		// A password's file is needed until the first unseal only.
+		if requests, err = s.Requests(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return scratch.Update(ctx, func(tx store.Tx) error { return n.applySetup(ctx, tx, requests) })
 }
 
 // setUp applies Options.Setup where that has not been done. A failure leaves everything as it was and doesn't keep the

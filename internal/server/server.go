@@ -321,13 +321,25 @@ func (s *server) closeFronts(ctx context.Context) error {
 	return nil
 }
 
-// Check finds what a start would find, as far as it can be known without starting: certificates and the data folder.
+// Check finds what a start would find, as far as it can be known without starting: certificates, audit devices, the data
+// folder, and what the first unseal would find in the initialize block.
 func Check(cfg *config.Config) error {
 	errs := []error{cfg.Validate()}
 	for _, l := range cfg.Listeners {
 		if l.TLS() {
 			_, err := loadTLS(l, time.Now())
 			errs = append(errs, err)
+		}
+	}
+	broker := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Dir: cfg.AuditDir})
+	for _, d := range cfg.Audit {
+		if err := broker.Check(d, true); err != nil {
+			errs = append(errs, fmt.Errorf("audit device %s: %w", d.Path, err))
+		}
+	}
+	if setup := setupOf(cfg.Initialize); setup != nil {
+		if err := setup.Check(context.Background()); err != nil {
+			errs = append(errs, fmt.Errorf("the initialize block: %w", err))
 		}
 	}
 	if cfg.Storage.Type == config.StorageBolt {
