@@ -78,6 +78,10 @@ A key share as the VALUE of key= is refused where the path takes one: give key=-
 		if takesShare(args[0]) {
 			trimShare(data)
 		}
+		// No prompt could take a password that ends in a line break, so it isn't part of one from a pipe or a file.
+		if text, ok := data["password"].(string); ok && strings.HasPrefix(cleanPath(args[0]), "auth/") {
+			data["password"] = strings.TrimRight(text, "\r\n")
+		}
 		client, err := s.user()
 		if err != nil {
 			return err

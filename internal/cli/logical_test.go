@@ -53,6 +53,36 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// The end of a line in a pipe or a file is not part of a password, which nobody could type then.
+func TestWritePassword(t *testing.T) {
+	r := newRig(t)
+	r.on("PUT auth/userpass/users/ann", 204, nil)
+	r.on("PUT secret/a", 204, nil)
+	r.stdin = " hunter2 \r\n"
+	r.ok("write", "auth/userpass/users/ann", "password=-")
+	wantBody(t, r.last(), `{"password":" hunter2 "}`)
+	r.ok("write", "secret/a", "password=-")
+	wantBody(t, r.last(), `{"password":" hunter2 \r\n"}`)
+	if got := r.ok("write", "auth/userpass/users/ann", "password=hunter2"); !strings.Contains(got.err, "warning: a secret on the command line") {
+		t.Errorf("%s", got.err)
+	}
+	if got := r.ok("write", "auth/userpass/users/ann", "token_ttl=1h"); strings.Contains(got.err, "warning") {
+		t.Errorf("%s", got.err)
+	}
+}
+
+// What names the wrong kind of mount is answered with a warning, and is a failure.
+func TestWarnedFailures(t *testing.T) {
+	r := newRig(t)
+	const answer = `{"data":null,"warnings":["this is a versioned mount"]}`
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		r.on(method+" secret/a", 404, answer)
+	}
+	r.fails(exitServer, []string{"warning: this is a versioned mount\n", "no value found at secret/a"}, "read", "secret/a")
+	r.fails(exitServer, []string{"warning: this is a versioned mount\n", "error writing:"}, "write", "secret/a", "x=y")
+	r.fails(exitServer, []string{"warning: this is a versioned mount\n", "no value found at secret/a"}, "list", "secret/a")
+}
+
 func TestWriteRefusals(t *testing.T) {
 	r := newRig(t)
 	r.stdin = canary

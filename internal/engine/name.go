@@ -18,13 +18,19 @@ var errName = fault.Newf(fault.Invalid, "a name has 1 to %d characters, each a l
 // Name returns the name of a user or role as it is stored and compared: trimmed, in lower case. Every such name of a
 // request passes through here first. Only ASCII is accepted, so that lower case has one meaning.
 func Name(text string) (string, error) {
-	text = strings.ToLower(strings.TrimSpace(text))
-	if text == "" || len(text) > maxName || strings.ContainsFunc(text, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("-_.@+:", c)
-	}) {
+	text = strings.TrimSpace(text)
+	if text == "" || len(text) > maxName || strings.ContainsFunc(text, odd) {
 		return "", errName
 	}
-	return text, nil
+	return strings.ToLower(text), nil
+}
+
+func odd(c rune) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return false
+	}
+	return !strings.ContainsRune("-_.@+:", c)
 }
 
 const saltKey = "salt"
