@@ -29,6 +29,14 @@ type Sweeper interface {
 	Sweep(ctx context.Context, st store.Store, now time.Time) error
 }
 
+// Namer is an Engine with names of users or roles in the varying parts of its routes, which mean the same in any case. The
+// server hands them over as Name returns them, and that is also the path that policies are asked about: what they say of
+// one spelling holds for all.
+type Namer interface {
+	// Names are the varying parts that are such names.
+	Names() []string
+}
+
 // Renewer is an auth method that is asked before a token which came from one of its mounts is renewed.
 type Renewer interface {
 	// Renew returns what a login as the same user or role would make now. A fault refuses the renewal: the user or role

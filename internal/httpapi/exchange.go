@@ -246,7 +246,12 @@ func (x *exchange) access() node.Access {
 }
 
 // accessPath is the path of the request as policies name it.
-func (x *exchange) accessPath() string { return strings.TrimSuffix(x.path, "/") }
+func (x *exchange) accessPath() string {
+	if x.place != nil && x.place.Path != "" {
+		return x.place.Path
+	}
+	return strings.TrimSuffix(x.path, "/")
+}
 
 // decoded is the body as policies compare it. What can't be decoded was refused before.
 func (x *exchange) decoded() map[string]any {

@@ -73,6 +73,7 @@ type Place struct {
 	Kind   *EngineKind
 	Route  *engine.Route     // nil: the mount has no such path
 	Params map[string]string // what stands in the route's varying parts
+	Path   string            // that policies are asked about; "" if it is the one that was asked for
 }
 
 // Locate finds where a path leads, as last seen by this process; nil if to no mount. What is found is checked again in
@@ -91,7 +92,32 @@ func (n *Node) Locate(path string) *Place {
 		return nil
 	}
 	p.Route, p.Params = p.Kind.table.Match(rest)
+	p.foldNames()
 	return p
+}
+
+// foldNames gives the names in the path the one form that they are compared in.
+func (p *Place) foldNames() {
+	namer, ok := p.Kind.engine.(engine.Namer)
+	if !ok || p.Route == nil {
+		return
+	}
+	folded := false
+	for _, part := range namer.Names() {
+		if name, err := engine.Name(p.Params[part]); err == nil && name != p.Params[part] { // a bad one is the engine's to refuse
+			p.Params[part], folded = name, true
+		}
+	}
+	if !folded {
+		return
+	}
+	parts := strings.Split(p.Route.Path, "/")
+	for i, part := range parts {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			parts[i] = p.Params[strings.TrimSuffix(name, "}")]
+		}
+	}
+	p.Path = p.Mount.Path + strings.Join(parts, "/")
 }
 
 // Refresh brings what Locate, Quotas and CORS see up to date.

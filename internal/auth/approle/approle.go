@@ -60,6 +60,9 @@ func New() engine.Engine { return method{} }
 
 type method struct{}
 
+// Names implements engine.Namer.
+func (method) Names() []string { return []string{"role"} }
+
 // Routes implements engine.Engine.
 func (method) Routes() []engine.Route {
 	routes := []engine.Route{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 
@@ -69,7 +70,7 @@ func (m *method) leave() { <-m.slots }
 
 // decoy is a hash of some cost that no known password has.
 func decoy(cost int) []byte {
-	return []byte("$2a$" + strconv.Itoa(cost) + "$" + "Jh2Zb0vY8q1dRkXoT5sWnuGm7fLpE3cAiUyVBtHxKzQe9Na4rDwCS")
+	return fmt.Appendf(nil, "$2a$%02d$Jh2Zb0vY8q1dRkXoT5sWnuGm7fLpE3cAiUyVBtHxKzQe9Na4rDwCS", cost)
 }
 
 // highestCost is what every comparison in the mount costs, so that a login takes the same time whoever it is for.

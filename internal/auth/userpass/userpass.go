@@ -48,6 +48,9 @@ type method struct {
 	slots chan struct{} // full while as many hash as may: a processor stays free for those who have logged in
 }
 
+// Names implements engine.Namer.
+func (*method) Names() []string { return []string{"username"} }
+
 // Routes implements engine.Engine.
 func (m *method) Routes() []engine.Route {
 	const passwordFields = "password, password_hash"

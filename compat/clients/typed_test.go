@@ -1,0 +1,154 @@
+package clients
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	vault "github.com/hashicorp/vault/api"
+	bao "github.com/openbao/openbao/api/v2"
+
+	"github.com/quorate/quorate/compat/harness"
+)
+
+// client is what applications use of a Go client library: its own typed functions. Where the libraries' types have
+// different names, those here are the newer library's.
+type client struct {
+	sys     system
+	tokens  tokens
+	logical logical
+	kv1     func(mount string) kv1
+	kv2     func(mount string) kv2
+
+	login    func(method) (*bao.Secret, error) // the client then has the token
+	setToken func(string)
+	token    func() string
+	wrapping func(func(operation, path string) string)
+	watch    func(*bao.LifetimeWatcherInput) (*watcher, error)
+	failure  func(error) (code int, message string)
+	fresh    func() *client // another one for the same server, without a token
+}
+
+type system interface {
+	PutPolicy(name, rules string) error
+	GetPolicy(name string) (string, error)
+	ListPolicies() ([]string, error)
+	DeletePolicy(name string) error
+	Capabilities(token, path string) ([]string, error)
+	CapabilitiesSelf(path string) ([]string, error)
+
+	Mount(path string, info *bao.MountInput) error
+	Unmount(path string) error
+	Remount(from, to string) error
+	ListMounts() (map[string]*bao.MountOutput, error)
+	TuneMount(path string, config bao.MountConfigInput) error
+	MountConfig(path string) (*bao.MountConfigOutput, error)
+	MountInfo(path string) (*bao.MountOutput, error)
+
+	EnableAuth(path, authType, desc string) error
+	EnableAuthWithOptions(path string, options *bao.EnableAuthOptions) error
+	ListAuth() (map[string]*bao.AuthMount, error)
+	DisableAuth(path string) error
+
+	EnableAuditWithOptions(path string, options *bao.EnableAuditOptions) error
+	ListAudit() (map[string]*bao.Audit, error)
+	DisableAudit(path string) error
+	AuditHash(path, input string) (string, error)
+
+	Lookup(id string) (*bao.Secret, error)
+	Renew(id string, increment int) (*bao.Secret, error)
+	Revoke(id string) error
+	RevokePrefix(id string) error
+	RevokeForce(id string) error
+	RevokeWithOptions(*bao.RevokeOptions) error
+
+	CORSStatus() (*bao.CORSResponse, error)
+	ConfigureCORS(*bao.CORSRequest) error
+	DisableCORS() error
+}
+
+type tokens interface {
+	Create(*bao.TokenCreateRequest) (*bao.Secret, error)
+	CreateOrphan(*bao.TokenCreateRequest) (*bao.Secret, error)
+	CreateWithRole(r *bao.TokenCreateRequest, role string) (*bao.Secret, error)
+	Lookup(token string) (*bao.Secret, error)
+	LookupAccessor(accessor string) (*bao.Secret, error)
+	LookupSelf() (*bao.Secret, error)
+	Renew(token string, increment int) (*bao.Secret, error)
+	RenewAccessor(accessor string, increment int) (*bao.Secret, error)
+	RenewSelf(increment int) (*bao.Secret, error)
+	RevokeAccessor(accessor string) error
+	RevokeOrphan(token string) error
+	RevokeSelf(token string) error
+	RevokeTree(token string) error
+}
+
+type logical interface {
+	Read(path string) (*bao.Secret, error)
+	ReadWithData(path string, query map[string][]string) (*bao.Secret, error)
+	List(path string) (*bao.Secret, error)
+	Write(path string, data map[string]any) (*bao.Secret, error)
+	Delete(path string) (*bao.Secret, error)
+	Unwrap(token string) (*bao.Secret, error)
+}
+
+type kv1 interface {
+	Get(ctx context.Context, path string) (*bao.KVSecret, error)
+	Put(ctx context.Context, path string, data map[string]any) error
+	Delete(ctx context.Context, path string) error
+}
+
+type kv2 interface {
+	Get(ctx context.Context, path string) (*bao.KVSecret, error)
+	GetVersion(ctx context.Context, path string, version int) (*bao.KVSecret, error)
+	GetVersionsAsList(ctx context.Context, path string) ([]bao.KVVersionMetadata, error)
+	GetMetadata(ctx context.Context, path string) (*bao.KVMetadata, error)
+	Put(ctx context.Context, path string, data map[string]any, o ...bao.KVOption) (*bao.KVSecret, error)
+	PutMetadata(ctx context.Context, path string, m bao.KVMetadataPutInput) error
+	Patch(ctx context.Context, path string, data map[string]any, o ...bao.KVOption) (*bao.KVSecret, error)
+	PatchMetadata(ctx context.Context, path string, m bao.KVMetadataPatchInput) error
+	Delete(ctx context.Context, path string) error
+	DeleteVersions(ctx context.Context, path string, versions []int) error
+	DeleteMetadata(ctx context.Context, path string) error
+	Undelete(ctx context.Context, path string, versions []int) error
+	Destroy(ctx context.Context, path string, versions []int) error
+	Rollback(ctx context.Context, path string, version int) (*bao.KVSecret, error)
+}
+
+// method is a login as both libraries' packages for auth methods make it: a write to a path.
+type method struct {
+	path string
+	data map[string]any
+}
+
+type watcher struct {
+	start, stop func()
+	renewed     func() *bao.Secret // waits for the next renewal; nil after the last
+}
+
+func eachClient(t *testing.T, fn func(t *testing.T, s *harness.Server, root *client)) {
+	eachClientOf(t, func(t *testing.T) *harness.Server { return harness.Start(t, harness.Options{}) }, fn)
+}
+
+func eachClientOf[S interface{ at() (url, root string) } | *harness.Server](t *testing.T, start func(*testing.T) S, fn func(*testing.T, S, *client)) {
+	for name, open := range map[string]func(*testing.T, string) *client{"openbao": baoClient, "vault": vaultClient} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			url, root := address(s)
+			c := open(t, url)
+			c.setToken(root)
+			fn(t, s, c)
+		})
+	}
+}
+
+func address(s any) (url, root string) {
+	if s, ok := s.(*harness.Server); ok {
+		return s.URL, s.Root
+	}
+	return s.(interface{ at() (string, string) }).at()
+}
