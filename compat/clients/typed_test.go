@@ -1,15 +1,12 @@
 package clients
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"testing"
 
-	vault "github.com/hashicorp/vault/api"
 	bao "github.com/openbao/openbao/api/v2"
 
 	"github.com/quorate/quorate/compat/harness"
@@ -134,21 +131,95 @@ func eachClient(t *testing.T, fn func(t *testing.T, s *harness.Server, root *cli
 	eachClientOf(t, func(t *testing.T) *harness.Server { return harness.Start(t, harness.Options{}) }, fn)
 }
 
-func eachClientOf[S interface{ at() (url, root string) } | *harness.Server](t *testing.T, start func(*testing.T) S, fn func(*testing.T, S, *client)) {
+func eachClientOf(t *testing.T, start func(*testing.T) *harness.Server, fn func(*testing.T, *harness.Server, *client)) {
 	for name, open := range map[string]func(*testing.T, string) *client{"openbao": baoClient, "vault": vaultClient} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
-			url, root := address(s)
-			c := open(t, url)
-			c.setToken(root)
+			c := open(t, s.URL)
+			c.setToken(s.Root)
 			fn(t, s, c)
 		})
 	}
 }
 
-func address(s any) (url, root string) {
-	if s, ok := s.(*harness.Server); ok {
-		return s.URL, s.Root
+func baoClient(t *testing.T, url string) *client {
+	c := newBao(t, url).(baoLibrary).Client
+	return &client{
+		sys: c.Sys(), tokens: c.Auth().Token(), logical: c.Logical(),
+		kv1:      func(mount string) kv1 { return c.KVv1(mount) },
+		kv2:      func(mount string) kv2 { return c.KVv2(mount) },
+		login:    func(m method) (*bao.Secret, error) { return c.Auth().Login(t.Context(), baoMethod(m)) },
+		setToken: c.SetToken, token: c.Token,
+		wrapping: func(fn func(op, path string) string) { c.SetWrappingLookupFunc(fn) },
+		watch: func(in *bao.LifetimeWatcherInput) (*watcher, error) {
+			w, err := c.NewLifetimeWatcher(in)
+			if err != nil {
+				return nil, err
+			}
+			return &watcher{w.Start, w.Stop, func() *bao.Secret {
+				select {
+				case r := <-w.RenewCh():
+					return r.Secret
+				case <-w.DoneCh():
+					return nil
+				}
+			}}, nil
+		},
+		failure: func(err error) (int, string) {
+			var r *bao.ResponseError
+			if !errors.As(err, &r) {
+				return 0, fmt.Sprint(err)
+			}
+			return r.StatusCode, strings.Join(r.Errors, "; ")
+		},
+		fresh: func() *client { return baoClient(t, url) },
 	}
-	return s.(interface{ at() (string, string) }).at()
+}
+
+type baoMethod method
+
+func (m baoMethod) Login(ctx context.Context, c *bao.Client) (*bao.Secret, error) {
+	return c.Logical().WriteWithContext(ctx, m.path, m.data)
+}
+
+// want demands that err is a refusal with that status, whose text holds part.
+func (c *client) want(t *testing.T, err error, code int, part string) {
+	t.Helper()
+	if got, text := c.failure(err); got != code || !strings.Contains(text, part) {
+		t.Errorf("got %d %q, want %d with %q", got, text, code, part)
+	}
+}
+
+// must is what a call answered, which has to succeed.
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func succeed(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keys are the names in a listing, nil without one.
+func keys(s *bao.Secret) []string {
+	if s == nil {
+		return nil
+	}
+	return texts(s.Data["keys"])
+}
+
+func texts(list any) []string {
+	var all []string
+	for _, v := range list.([]any) {
+		all = append(all, v.(string))
+	}
+	return all
 }

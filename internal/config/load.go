@@ -227,28 +227,13 @@ func readRegular(path string, limit int64) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// guardJSON bounds the nesting. Whether it is JSON at all is the parser's to say.
+// guardJSON bounds the nesting.
 func guardJSON(name string, src []byte) *hcl.Diagnostic {
-	depth, line, quoted := 0, 1, false
-	for i := 0; i < len(src); i++ {
-		switch c := src[i]; {
-		case c == '\n':
-			line++
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				at := hcl.Range{Filename: name, Start: hcl.Pos{Line: line, Column: 1}}
-				return problem(at, "brackets are nested deeper than %d", maxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
+	line := policy.DeepJSON(src, maxDepth)
+	if line == 0 {
+		return nil
 	}
-	return nil
+	return problem(hcl.Range{Filename: name, Start: hcl.Pos{Line: line, Column: 1}}, "brackets are nested deeper than %d", maxDepth)
 }
 
 func problem(at hcl.Range, format string, args ...any) *hcl.Diagnostic {

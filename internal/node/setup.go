@@ -137,8 +137,28 @@ func (c *Call) SetCORS(cors CORS) error {
 // CORS is what SetCORS said last.
 func (c *Call) CORS() CORS { return c.sys.cors }
 
-// RateLimits are the rate limits there are, sorted by name.
-func (c *Call) RateLimits() []Quota { return c.sys.quotas }
+// RateLimit returns a rate limit by any spelling of its name, nil if there is none.
+func (c *Call) RateLimit(name string) (*Quota, error) {
+	name, err := policy.NormalizeName(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range c.sys.quotas {
+		if q.Name == name {
+			return &q, nil
+		}
+	}
+	return nil, nil
+}
+
+// RateLimitNames returns the names of the rate limits, sorted: those behind after, at most limit of them unless limit is 0.
+func (c *Call) RateLimitNames(after string, limit int) []string {
+	var names []string
+	for _, q := range c.sys.quotas {
+		names = append(names, q.Name)
+	}
+	return paged(names, after, limit)
+}
 
 // PutRateLimit writes a rate limit. One with the name or the path of another takes its place, or is refused.
 func (c *Call) PutRateLimit(q Quota) error {

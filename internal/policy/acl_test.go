@@ -545,7 +545,7 @@ func BenchmarkDecide(b *testing.B) {
 		{"PlusLater", Compile(many(1000)), Ask{Path: "kv/team503/web/config", Want: Read}},
 		{"List", Compile(many(1000)), Ask{Path: "secret/metadata/team504/a", Want: List}},
 		{"NoRule", Compile(many(1000)), Ask{Path: "pki/issue/web", Want: Update}},
-		{"Default", defaultACL(), Ask{Path: "cubbyhole/a", Want: Read}},
+		{"Default", Compile(bornDefault(b)), Ask{Path: "cubbyhole/a", Want: Read}},
 		{"Contrived", Compile(nested), Ask{Path: strings.Repeat("a", 1000), Want: List}},
 	} {
 		b.Run(bench.name, func(b *testing.B) {

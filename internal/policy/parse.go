@@ -94,8 +94,8 @@ func read(text string) (hcl.Body, error) {
 	var f *hcl.File
 	var diags hcl.Diagnostics
 	if isJSON(text) {
-		if err := guardJSON(src); err != nil {
-			return nil, err
+		if line := DeepJSON(src, maxDepth); line > 0 {
+			return nil, errAt(line, "brackets are nested too deeply: use fewer")
 		}
 		f, diags = hcljson.Parse(src, "")
 	} else {
@@ -136,8 +136,9 @@ func guardHCL(tokens hclsyntax.Tokens) error {
 	return nil
 }
 
-// guardJSON bounds the nesting. Whether it is JSON at all is the parser's to say.
-func guardJSON(src []byte) error {
+// DeepJSON is the line in which JSON is nested deeper than most levels, 0 if it nowhere is. Whether it is JSON at all is the
+// parser's to say, which recurses without a limit.
+func DeepJSON(src []byte, most int) (line int) {
 	depth, line, quoted := 0, 1, false
 	for i := 0; i < len(src); i++ {
 		switch c := src[i]; {
@@ -149,14 +150,14 @@ func guardJSON(src []byte) error {
 			quoted = !quoted
 		case quoted:
 		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return errAt(line, "brackets are nested too deeply: use fewer")
+			if depth++; depth > most {
+				return line
 			}
 		case c == '}' || c == ']':
 			depth--
 		}
 	}
-	return nil
+	return 0
 }
 
 func errAt(line int, sentence string) error {

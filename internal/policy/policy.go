@@ -7,9 +7,7 @@
 package policy
 
 import (
-	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -106,26 +104,4 @@ func Builtin(name string) *Policy {
 		}}
 	}
 	return nil
-}
-
-// Known reports whether a policy of this normalised name always exists.
-func Known(name string) bool { return name == Root || name == Default }
-
-// defaultACL is what the policy default grants as long as nobody changed it.
-var defaultACL = sync.OnceValue(func() *ACL {
-	p, err := Parse(Default, DefaultText)
-	if err != nil {
-		panic(err)
-	}
-	return Compile(p)
-})
-
-// Decide reports whether Root or the unchanged Default, if they are among policies, allow want (every bit of it) on path.
-// Other names grant nothing.
-func Decide(policies []string, path string, want Capability) bool {
-	acl := &ACL{root: slices.Contains(policies, Root)}
-	if !acl.root && slices.Contains(policies, Default) {
-		acl = defaultACL()
-	}
-	return acl.Decide(&Ask{Path: path, Want: want}).Allowed
 }

@@ -1,0 +1,495 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/internal/body"
+	"github.com/quorate/quorate/internal/ceremony"
+	"github.com/quorate/quorate/internal/engine"
+	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/mount"
+	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/storetest"
+	"github.com/quorate/quorate/internal/token"
+)
+
+var wanted = map[engine.Operation]policy.Capability{
+	engine.Read: policy.Read, engine.Update: policy.Update, engine.Delete: policy.Delete, engine.List: policy.List,
+}
+
+// at asks for a path of a mount where place says that it is.
+func (c *cluster) at(place *Place, id string, op engine.Operation, path, data string) (*engine.Response, *Issued, error) {
+	c.t.Helper()
+	if place == nil || place.Route == nil || place.Route.Ops[op] == nil {
+		return nil, nil, fault.New(fault.NotFound, "no such path")
+	}
+	fields, err := body.Decode([]byte(data), false)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a := c.access(id, strings.TrimSuffix(path, "/"), wanted[op])
+	return c.node.Serve(c.t.Context(), a, place, EngineRequest{Op: op, Fields: &fields})
+}
+
+// ask asks for a path of a mount, as the wire does.
+func (c *cluster) ask(id string, op engine.Operation, path, data string) (*engine.Response, *Issued, error) {
+	c.t.Helper()
+	for {
+		if err := c.node.Refresh(c.t.Context()); err != nil {
+			c.t.Fatal(err)
+		}
+		resp, issued, err := c.at(c.node.Locate(path), id, op, path, data)
+		if !errors.Is(err, ErrMoved) {
+			return resp, issued, err
+		}
+	}
+}
+
+func (c *cluster) mustAsk(id string, op engine.Operation, path, data string) (*engine.Response, *Issued) {
+	c.t.Helper()
+	resp, issued, err := c.ask(id, op, path, data)
+	if err != nil {
+		c.t.Fatalf("%v %s: %v", op, path, err)
+	}
+	return resp, issued
+}
+
+// reads is what a read of a path shows, "" if it is refused.
+func (c *cluster) reads(id, path string) string {
+	c.t.Helper()
+	resp, _, err := c.ask(id, engine.Read, path, "")
+	if err != nil {
+		if fault.As(err) == nil {
+			c.t.Fatal(err)
+		}
+		return ""
+	}
+	text, err := json.Marshal(resp.Data)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// asRoot does something to the whole system, with the root token.
+func (c *cluster) asRoot(fn func(*Call) error) {
+	c.t.Helper()
+	if err := c.node.Update(c.t.Context(), c.access(c.root, "sys/x", policy.Update), fn); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) mounts(list ...mount.Entry) {
+	c.t.Helper()
+	for _, e := range list {
+		c.asRoot(func(call *Call) error { return call.Enable(e) })
+	}
+}
+
+func (c *cluster) writePolicy(name, text string) {
+	c.t.Helper()
+	c.asRoot(func(call *Call) error {
+		_, err := call.PutPolicy(name, text)
+		return err
+	})
+}
+
+func (c *cluster) disable(path string, auth bool) {
+	c.t.Helper()
+	if err := c.node.Disable(c.t.Context(), c.access(c.root, "sys/x", policy.Delete), path, auth); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) move(from, to string, auth bool) {
+	c.t.Helper()
+	c.asRoot(func(call *Call) error {
+		e, err := call.Mount(from, auth)
+		if err != nil {
+			return err
+		}
+		return call.Move(e, to)
+	})
+}
+
+// other is a second server over the same store, unsealed.
+func (c *cluster) other() *cluster {
+	c.t.Helper()
+	o := *c
+	o.boot()
+	o.unseal()
+	return &o
+}
+
+// withPeople has an auth method with one user, alice, who may create tokens and start ceremonies.
+func withPeople(t *testing.T) *cluster {
+	t.Helper()
+	c := newCluster(t, 3, 2)
+	c.mounts(mount.Entry{Path: "auth/userpass/", Type: "userpass"}, mount.Entry{Path: "secret/", Type: "kv"})
+	c.writePolicy("dev", `path "auth/token/create" { capabilities = ["update", "sudo"] }
+path "sys/generate-root/attempt" { capabilities = ["update"] }
+path "secret/*" { capabilities = ["read"] }`)
+	c.mustAsk(c.root, engine.Update, "auth/userpass/users/alice", `{"password":"correct horse","policies":"dev"}`)
+	return c
+}
+
+// login logs alice in.
+func (c *cluster) login(path string) string {
+	c.t.Helper()
+	_, issued := c.mustAsk("", engine.Update, path+"login/alice", `{"password":"correct horse"}`)
+	return string(issued.ID.Reveal())
+}
+
+// family is a login with its tokens: one below it, one below that, and an orphan.
+type family struct{ login, child, grandchild, orphan string }
+
+func (c *cluster) family(path string) (f family) {
+	c.t.Helper()
+	f.login = c.login(path)
+	f.child, _ = c.create(f.login, token.Spec{Path: "auth/token/create"})
+	f.grandchild, _ = c.create(f.child, token.Spec{Path: "auth/token/create"})
+	f.orphan, _ = c.create(f.login, token.Spec{Path: "auth/token/create", NoParent: true})
+	return f
+}
+
+// dead says that a login and what is below it is dead, on a server, and that the orphan lives.
+func (f family) dead(c *cluster, what string) {
+	c.t.Helper()
+	for name, id := range map[string]string{"the login": f.login, "its child": f.child, "its grandchild": f.grandchild} {
+		if c.lookup(id) != nil {
+			c.t.Errorf("%s: %s lives", what, name)
+		}
+	}
+	if c.lookup(f.orphan) == nil {
+		c.t.Errorf("%s: the orphan is dead", what)
+	}
+}
+
+// An auth method that is disabled takes its logins with it, at once and everywhere, with the tokens below them, and
+// after a sweep nothing of it is left.
+func TestDisableEndsLogins(t *testing.T) {
+	c := withPeople(t)
+	f, second := c.family("auth/userpass/"), c.other()
+	for name, id := range map[string]string{"login": f.login, "child": f.child, "grandchild": f.grandchild, "orphan": f.orphan} {
+		if second.lookup(id) == nil {
+			t.Fatalf("the %s is dead from the start", name)
+		}
+	}
+	gone := c.node.Locate("auth/userpass/login/alice").Mount
+	before := c.countBehind("token/")
+	c.disable("userpass", true)
+	f.dead(c, "after the disable")
+	f.dead(second, "on the other server")
+	if _, _, err := second.ask("", engine.Update, "auth/userpass/login/alice", `{"password":"correct horse"}`); err == nil {
+		t.Error("a login through a method that is gone")
+	}
+	if n := c.countBehind(gone.Records()); n == 0 {
+		t.Fatal("there was nothing for the sweep to do")
+	}
+	c.sweepNow()
+	if n := c.countBehind(gone.Records()) + c.countBehind("mount/purge/"); n != 0 {
+		t.Errorf("%d records of the mount are left", n)
+	}
+	if c.countBehind("token/") >= before {
+		t.Error("the sweep left the records of the tokens")
+	}
+	// A method with the same name and the same user is another one.
+	c.mounts(mount.Entry{Path: "auth/userpass/", Type: "userpass"})
+	c.mustAsk(c.root, engine.Update, "auth/userpass/users/alice", `{"password":"correct horse","policies":"dev"}`)
+	f.dead(c, "after it was enabled again")
+}
+
+// The same once the method has been moved: where a token was made isn't where its method is now.
+func TestDisableEndsLoginsFromBeforeAMove(t *testing.T) {
+	c := withPeople(t)
+	before := c.family("auth/userpass/")
+	c.move("userpass", "auth/people/", true)
+	after := c.family("auth/people/")
+	c.mounts(mount.Entry{Path: "auth/userpass/", Type: "userpass"})
+	c.disable("people", true)
+	before.dead(c, "the login before the move")
+	after.dead(c, "the login after the move")
+}
+
+// A server that dies while it disables a method has it disabled or not; if it has, then the logins are dead at once, and
+// what is below them after a sweep.
+func TestDisableInterrupted(t *testing.T) {
+	for _, mode := range []storetest.Mode{storetest.Lost, storetest.Kept} {
+		for n, over := 1, false; !over; n++ {
+			t.Run(fmt.Sprintf("%v/%d", mode, n), func(t *testing.T) {
+				c := withPeople(t)
+				f := c.family("auth/userpass/")
+				faulty := storetest.NewFaulty(c.st)
+				c.st = faulty
+				c.boot()
+				c.unseal()
+				faulty.FailCommit(n, mode)
+				err := c.node.Disable(t.Context(), c.access(c.root, "sys/x", policy.Delete), "userpass", true)
+				over = err == nil
+				faulty.Recover()
+				c.boot()
+				c.unseal()
+				if n == 1 && mode == storetest.Lost {
+					if c.lookup(f.login) == nil || c.lookup(f.child) == nil {
+						t.Error("nothing was disabled, and a token is dead")
+					}
+					return
+				}
+				if c.lookup(f.login) != nil {
+					t.Error("the method is gone, and the login lives")
+				}
+				c.sweepNow()
+				f.dead(c, "after a sweep")
+				if n := c.countBehind("mount/purge/"); n != 0 {
+					t.Errorf("%d mounts wait to be purged", n)
+				}
+			})
+			if n > 20 {
+				t.Fatal("a disable has too many commits")
+			}
+		}
+	}
+}
+
+// What is in a mount goes with it. Who had located a path finds out in the transaction that it leads elsewhere now.
+func TestMove(t *testing.T) {
+	c := withPeople(t)
+	second := c.other()
+	c.mustAsk(c.root, engine.Update, "secret/a", `{"v":"1"}`)
+	old := second.node.Locate("secret/a")
+	c.move("secret", "team/kv/", false)
+	if got := c.reads(c.root, "team/kv/a"); !strings.Contains(got, `"v":"1"`) {
+		t.Errorf("moved: %s", got)
+	}
+	if got := c.reads(c.root, "secret/a"); got != "" {
+		t.Errorf("at the old path: %s", got)
+	}
+	c.mounts(mount.Entry{Path: "secret/", Type: "kv"})
+	for op, data := range map[engine.Operation]string{engine.Read: "", engine.Update: `{"v":"2"}`, engine.Delete: ""} {
+		if _, _, err := second.at(old, c.root, op, "secret/a", data); !errors.Is(err, ErrMoved) {
+			t.Errorf("%v where the mount was: %v, want ErrMoved", op, err)
+		}
+	}
+	second.mustAsk(c.root, engine.Update, "secret/a", `{"v":"3"}`)
+	for path, want := range map[string]string{"team/kv/a": "1", "secret/a": "3"} {
+		if got := second.reads(c.root, path); !strings.Contains(got, `"v":"`+want+`"`) {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	// What a policy says of the old path says nothing of the new one.
+	if got := c.reads(c.login("auth/userpass/"), "team/kv/a"); got != "" {
+		t.Errorf("a policy for secret/ shows what is in team/kv/: %s", got)
+	}
+	// The same for a login that was on its way.
+	login := second.node.Locate("auth/userpass/login/alice")
+	c.move("userpass", "auth/people/", true)
+	if _, _, err := second.at(login, "", engine.Update, "auth/userpass/login/alice", `{"password":"correct horse"}`); !errors.Is(err, ErrMoved) {
+		t.Errorf("a login where the method was: %v, want ErrMoved", err)
+	}
+}
+
+// A login outlives the move of its method and is renewed by it; a method that is gone renews nothing.
+func TestRenewAfterMove(t *testing.T) {
+	c := withPeople(t)
+	id := c.login("auth/userpass/")
+	renew := func() error {
+		return c.node.Update(t.Context(), c.access(id, "auth/token/renew-self", policy.Update), func(call *Call) error {
+			_, err := call.Renew(call.Token, token.Renewal{Increment: time.Hour})
+			return err
+		})
+	}
+	c.move("userpass", "auth/people/", true)
+	if err := renew(); err != nil {
+		t.Errorf("after the move: %v", err)
+	}
+	c.mustAsk(c.root, engine.Delete, "auth/people/users/alice", "")
+	if err := renew(); fault.As(err) == nil {
+		t.Errorf("a user who is gone renews: %v", err)
+	}
+	c.disable("people", true)
+	if err := renew(); !errors.Is(err, ErrDenied) {
+		t.Errorf("through a method that is gone: %v", err)
+	}
+}
+
+// A change binds at the next request, on every server.
+func TestChangesBindAtOnce(t *testing.T) {
+	c := withPeople(t)
+	second := c.other()
+	c.mustAsk(c.root, engine.Update, "secret/a", `{"v":"1"}`)
+	id := c.login("auth/userpass/")
+	see := func(what string, want bool) {
+		t.Helper()
+		for name, s := range map[string]*cluster{"the one": c, "the other": second} {
+			if got := s.reads(id, "secret/a") != ""; got != want {
+				t.Errorf("%s: %s server shows it: %v", what, name, got)
+			}
+		}
+	}
+	for range 3 {
+		see("allowed", true)
+		c.writePolicy("dev", `path "secret/*" { capabilities = ["deny"] }`)
+		see("denied", false)
+		second.writePolicy("dev", `path "secret/*" { capabilities = ["read"] }`)
+		see("allowed again", true)
+		c.asRoot(func(call *Call) error { return call.DeletePolicy("dev") })
+		see("without the policy", false)
+		second.writePolicy("DEV ", `path "secret/*" { capabilities = ["read"] }`)
+	}
+	see("at last", true)
+	e := c.lookup(id)
+	second.revoke(c.root, e)
+	see("revoked", false)
+}
+
+// Of all who take out what was wrapped, or move it to another token, one gets it: also with several servers, and also
+// where transactions run twice.
+func TestOneUnwraps(t *testing.T) {
+	st := inmem.New()
+	c := newClusterOver(t, st, 1, 1)
+	second := c.other()
+	second.st = storetest.Rerun(st)
+	second = second.other()
+	for round := range 20 {
+		w := &Wrapped{TTL: time.Minute, Path: "secret/a", Response: json.RawMessage(`{"data":"canary"}`)}
+		if err := c.node.Wrap(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		var got, moved atomic.Int32
+		var fresh sync.Map
+		var wg sync.WaitGroup
+		for i := range 12 {
+			n := []*Node{c.node, second.node}[i%2]
+			id := secret.Copy(w.Token.Reveal())
+			wg.Go(func() {
+				take, count := n.Unwrap, &got
+				if i%4 > 1 && round%2 == 1 {
+					take, count = n.Rewrap, &moved
+				}
+				w, err := take(context.Background(), id)
+				switch {
+				case err == nil && string(w.Response) == `{"data":"canary"}`:
+					count.Add(1)
+					if count == &moved {
+						fresh.Store(string(w.Token.Reveal()), true)
+					}
+				case err == nil:
+					t.Errorf("unwrapped %s", w.Response)
+				case !errors.Is(err, ErrWrapping):
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got.Load()+moved.Load() != 1 {
+			t.Fatalf("%d took it out, %d moved it", got.Load(), moved.Load())
+		}
+		for id := range fresh.Range {
+			w, err := second.node.Unwrap(t.Context(), secret.Copy([]byte(id.(string))))
+			if err != nil || string(w.Response) != `{"data":"canary"}` {
+				t.Errorf("what was moved: %v", err)
+			}
+		}
+		if _, err := c.node.Unwrap(t.Context(), w.Token); !errors.Is(err, ErrWrapping) {
+			t.Errorf("once more: %v", err)
+		}
+	}
+	if n := c.countBehind(mount.CubbyholeRecords); n != 0 {
+		t.Errorf("%d responses are left", n)
+	}
+}
+
+// A wrapping token is good for nothing else, and for no longer than it says.
+func TestWrappingTokenIsGoodForNothingElse(t *testing.T) {
+	c := withPeople(t)
+	w := &Wrapped{TTL: time.Minute, Path: "secret/a", Response: json.RawMessage(`{}`)}
+	if err := c.node.Wrap(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	id := string(w.Token.Reveal())
+	for _, path := range []string{"auth/token/lookup-self", "cubbyhole/response", "secret/a", "auth/token/renew-self"} {
+		for _, want := range []policy.Capability{policy.Read, policy.Update, policy.List} {
+			if err := c.node.Allowed(t.Context(), c.access(id, path, want)); !errors.Is(err, ErrDenied) && !(path == "cubbyhole/response" && want == policy.Read) {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+	if _, err := c.node.LookupWrapped(t.Context(), w.Token); err != nil {
+		t.Errorf("a look: %v", err)
+	}
+	if _, err := c.node.Unwrap(t.Context(), secret.Copy([]byte(c.login("auth/userpass/")))); !errors.Is(err, ErrWrapping) {
+		t.Errorf("a token that wraps nothing: %v", err)
+	}
+	c.clock.step(time.Minute)
+	if _, err := c.node.Unwrap(t.Context(), w.Token); !errors.Is(err, ErrWrapping) {
+		t.Errorf("too late: %v", err)
+	}
+	c.sweepNow()
+	if n := c.countBehind(mount.CubbyholeRecords); n != 0 {
+		t.Errorf("%d responses are left", n)
+	}
+}
+
+// An attempt whose authority is a token ends with it, whichever way the token dies.
+func TestRevokedLoginsEndAttempts(t *testing.T) {
+	for name, kill := range map[string]func(c *cluster, second *cluster){
+		"revoke-prefix": func(c, _ *cluster) {
+			if err := c.node.RevokeLeases(t.Context(), c.access(c.root, "sys/leases/revoke-prefix/auth/userpass", policy.Update), "auth/userpass"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"disable":              func(c, _ *cluster) { c.disable("userpass", true) },
+		"by the other server":  func(_, second *cluster) { second.disable("userpass", true) },
+		"disabled after a move": func(c, _ *cluster) { c.move("userpass", "auth/people/", true); c.disable("people", true) },
+	} {
+		for _, of := range []string{"login", "child"} {
+			t.Run(name+"/"+of, func(t *testing.T) {
+				c := withPeople(t)
+				f, second := c.family("auth/userpass/"), c.other()
+				id := map[string]string{"login": f.login, "child": f.child}[of]
+				c.start(GenerateRoot, bearer(id), StartRequest{})
+				c.approve(GenerateRoot, c.status().Nonce, 0)
+				kill(c, second)
+				for _, s := range []*cluster{c, second} {
+					if st := s.status(); st.Started {
+						t.Errorf("the attempt of a dead token is open: %+v", st)
+					}
+				}
+				if got := c.look(ceremony.RootToken); got.Attempt != nil {
+					t.Error("the attempt is still there")
+				}
+			})
+		}
+	}
+}
+
+// Leases are revoked by whole parts of their path.
+func TestRevokeLeasesByWholeParts(t *testing.T) {
+	c := withPeople(t)
+	c.mounts(mount.Entry{Path: "auth/userpass2/", Type: "userpass"})
+	c.mustAsk(c.root, engine.Update, "auth/userpass2/users/alice", `{"password":"correct horse","policies":"dev"}`)
+	first, second := c.family("auth/userpass/"), c.login("auth/userpass2/")
+	if err := c.node.RevokeLeases(t.Context(), c.access(first.login, "sys/leases/revoke-prefix/auth", policy.Update), "auth"); !errors.Is(err, ErrDenied) {
+		t.Errorf("without authority: %v", err)
+	}
+	if c.lookup(first.login) == nil {
+		t.Error("revoked without authority")
+	}
+	if err := c.node.RevokeLeases(t.Context(), c.access(c.root, "sys/leases/revoke-prefix/auth", policy.Update), "auth/userpass/"); err != nil {
+		t.Fatal(err)
+	}
+	first.dead(c, "after revoke-prefix")
+	if c.lookup(second) == nil {
+		t.Error("a login of another mount was revoked too")
+	}
+}
