@@ -26,6 +26,7 @@ type client struct {
 	token    func() string
 	wrapping func(func(operation, path string) string)
 	watch    func(*bao.LifetimeWatcherInput) (*watcher, error)
+	retries  func(int)
 	failure  func(error) (code int, message string)
 	fresh    func() *client // another one for the same server, without a token
 }
@@ -149,7 +150,7 @@ func baoClient(t *testing.T, url string) *client {
 		kv1:      func(mount string) kv1 { return c.KVv1(mount) },
 		kv2:      func(mount string) kv2 { return c.KVv2(mount) },
 		login:    func(m method) (*bao.Secret, error) { return c.Auth().Login(t.Context(), baoMethod(m)) },
-		setToken: c.SetToken, token: c.Token,
+		setToken: c.SetToken, token: c.Token, retries: c.SetMaxRetries,
 		wrapping: func(fn func(op, path string) string) { c.SetWrappingLookupFunc(fn) },
 		watch: func(in *bao.LifetimeWatcherInput) (*watcher, error) {
 			w, err := c.NewLifetimeWatcher(in)

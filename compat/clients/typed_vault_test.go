@@ -22,7 +22,7 @@ func vaultClient(t *testing.T, url string) *client {
 		login: func(m method) (*bao.Secret, error) {
 			return like[*bao.Secret](c.Auth().Login(t.Context(), vaultMethod(m)))
 		},
-		setToken: c.SetToken, token: c.Token,
+		setToken: c.SetToken, token: c.Token, retries: c.SetMaxRetries,
 		wrapping: func(fn func(op, path string) string) { c.SetWrappingLookupFunc(fn) },
 		watch: func(in *bao.LifetimeWatcherInput) (*watcher, error) {
 			w, err := c.NewLifetimeWatcher(of[*vault.LifetimeWatcherInput](in))
@@ -88,6 +88,7 @@ func (s vaultSystem) ListMounts() (map[string]*bao.MountOutput, error) {
 }
 
 func (s vaultSystem) TuneMount(path string, config bao.MountConfigInput) error {
+	//lint:ignore SA1019 people use the older function too
 	return s.Sys.TuneMount(path, of[vault.MountConfigInput](config))
 }
 

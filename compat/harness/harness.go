@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/httpapi"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/secret"
@@ -28,6 +29,7 @@ type Options struct {
 	Limits            httpapi.Limits
 	Store             store.Store
 	Now               func() time.Time
+	Audit             *audit.Broker // stays its owner's; nil: there are no audit devices
 }
 
 // Server is a running server and what its people hold.
@@ -77,11 +79,11 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{Log: &Buffer{}}
 	logger := slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
 	var err error
-	if s.Node, err = node.New(node.Options{Store: o.Store, Logger: logger, Now: o.Now, ClusterName: "test"}); err != nil {
+	if s.Node, err = node.New(node.Options{Store: o.Store, Logger: logger, Now: o.Now, ClusterName: "test", Audit: o.Audit}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Node.Close)
-	api := httpapi.New(httpapi.Options{Node: s.Node, Logger: logger, Version: "1.0.0", StorageType: "inmem", Now: o.Now, Limits: o.Limits})
+	api := httpapi.New(httpapi.Options{Node: s.Node, Logger: logger, Version: "1.0.0", StorageType: "inmem", Now: o.Now, Limits: o.Limits, Audit: o.Audit})
 	s.HTTP = httptest.NewServer(api.Handler(o.Listener))
 	t.Cleanup(s.HTTP.Close)
 	s.URL = s.HTTP.URL

@@ -32,7 +32,10 @@ import (
 //	join VAR NAME NAME           VAR becomes base64 of the two public keys, one after the other
 //	decrypt VAR NAME MESSAGE     VAR becomes what is in a base64 message to that key
 //	hex VAR TEXT                 VAR becomes the base64 of what TEXT is the hex of
-//	unseen TEXT                  TEXT must have been in no reply and no log line
+//	unseen TEXT                  TEXT must have been in no reply, no log line and no audit entry
+//	audit broken|whole           the standard output that audit devices write to breaks, or works again
+//	audited TEXT...              one audit entry must hold each TEXT
+//	unaudited TEXT...            no audit entry may hold any TEXT
 var deeds = map[string]func(p *player, t *testing.T, arg []string){
 	"restart": (*player).restart,
 	"unseal":  func(p *player, t *testing.T, _ []string) { p.server.Unseal(t) },
@@ -52,10 +55,13 @@ var deeds = map[string]func(p *player, t *testing.T, arg []string){
 			t.Fatalf("both are %q", arg[0])
 		}
 	},
-	"decode":  (*player).decode,
-	"pgp":     (*player).pgp,
-	"join":    (*player).join,
-	"decrypt": (*player).decrypt,
+	"decode":    (*player).decode,
+	"pgp":       (*player).pgp,
+	"join":      (*player).join,
+	"decrypt":   (*player).decrypt,
+	"audit":     (*player).auditing,
+	"audited":   (*player).audited,
+	"unaudited": (*player).unaudited,
 	"hex": func(p *player, t *testing.T, arg []string) {
 		var b []byte
 		if _, err := fmt.Sscanf(arg[1], "%x", &b); err != nil {
@@ -64,8 +70,8 @@ var deeds = map[string]func(p *player, t *testing.T, arg []string){
 		p.vars[arg[0]] = base64.StdEncoding.EncodeToString(b)
 	},
 	"unseen": func(p *player, t *testing.T, arg []string) {
-		if strings.Contains(p.seen.String()+p.server.Log.String(), arg[0]) {
-			t.Fatalf("%s was in a reply or in the log", arg[0])
+		if strings.Contains(p.seen.String()+p.server.Log.String()+p.trail.String(), arg[0]) {
+			t.Fatalf("%s was in a reply, in the log or in an audit entry", arg[0])
 		}
 	},
 }

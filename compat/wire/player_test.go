@@ -29,6 +29,7 @@ type player struct {
 	vars    map[string]string          // :: name → what it stands for
 	keys    map[string]*openpgp.Entity // :: name → key pair made by a deed
 	seen    strings.Builder            // every reply, and the logs of servers that were stopped
+	trail   *trail                     // what audit devices wrote
 }
 
 // clock stands still unless it is moved: replies are then the same in every run.
@@ -39,9 +40,10 @@ var noon = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 func (c *clock) now() time.Time { return noon.Add(time.Duration(c.seconds.Load()) * time.Second) }
 
 func newPlayer(t *testing.T, comment string) *player {
-	p := &player{clock: &clock{}, vars: map[string]string{}, keys: map[string]*openpgp.Entity{}}
+	p := &player{clock: &clock{}, vars: map[string]string{}, keys: map[string]*openpgp.Entity{}, trail: &trail{}}
 	p.options = options(t, comment)
 	p.options.Now, p.options.Store = p.clock.now, inmem.New()
+	p.options.Audit = p.broker(t)
 	p.server = harness.Start(t, p.options)
 	if !p.options.Uninitialised {
 		p.vars["root"] = p.server.Root

@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/secret"
 )
@@ -238,7 +240,7 @@ func (b *Broker) Test(ctx context.Context, d Device) error {
 		defer b.mu.Unlock()
 		b.leave(dev)
 	}()
-	e := &Entry{Type: "request", Time: b.o.Now(), Request: Request{Operation: "update", Path: "sys/audit/test"}}
+	e := &Entry{Type: "request", Time: b.o.Now(), Request: Request{ID: uuid.NewString(), Operation: "update", Path: "sys/audit/test"}}
 	if b.write(ctx, e, []*device{dev}) != nil {
 		return fault.New(fault.Invalid, "the audit device can't be opened or written: see the server's log, and try again")
 	}

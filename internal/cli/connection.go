@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -30,6 +31,8 @@ type connection struct {
 	skipVerify, noRedirects, curl, policy, nonInteractive bool
 
 	headers [][2]string
+
+	say func(format string, args ...any) // may be nil
 }
 
 func (c *connection) flags(fs *flag.FlagSet, prefix string) {
@@ -69,7 +72,10 @@ func (c *connection) client(token string) (*api.Client, error) {
 		return nil, localf("setting up TLS: %w", err)
 	}
 	cfg.DisableRedirects = cfg.DisableRedirects || c.noRedirects
-	cfg.CheckRetry = retry
+	cfg.CheckRetry = c.retry
+	if ns := strings.Trim(cmp.Or(c.namespace, api.ReadBaoVariable(api.EnvVaultNamespace)), "/"); ns != "" && ns != "root" {
+		c.tell("warning: a namespace is set (-namespace, BAO_NAMESPACE or VAULT_NAMESPACE), and a quorate server has none: nothing will be found in it")
+	}
 	cfg.OutputCurlString, cfg.OutputPolicy = c.curl, c.policy
 	client, err := api.NewClient(cfg)
 	if err != nil {
@@ -104,20 +110,39 @@ type onceKey struct{}
 // once is for requests that are not tried again: what a lost answer was about may have happened.
 func once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
-// retry decides whether a request is tried again, as the api module does, but for the answer that a server is sealed:
-// that lasts until people have met, not until the next second.
+func (c *connection) tell(format string, args ...any) {
+	if c.say != nil {
+		c.say(format, args...)
+	}
+}
+
+// retry is whether a request is tried again, and says so where that takes time.
+func (c *connection) retry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	again, err := retry(ctx, resp, err)
+	if again && resp != nil && resp.StatusCode == http.StatusTooManyRequests {
+		c.tell("the server asks for fewer requests: trying again in %s s", cmp.Or(visible(resp.Header.Get("Retry-After"), ""), "a few"))
+	}
+	return again, err
+}
+
+// retry decides whether a request is tried again, as the api module does, but for the answer that a server is sealed,
+// which lasts until people have met, not until the next second, and for those that say that something was done.
 func retry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Value(onceKey{}) != nil {
 		return false, nil
 	}
 	const most = 4096 // bytes; our own answer is much shorter
-	if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+	final := map[int][]string{
+		http.StatusServiceUnavailable:  {"is sealed"},
+		http.StatusInternalServerError: {"was carried out", "outcome of the write is unknown"},
+	}
+	if err == nil && resp.StatusCode >= http.StatusInternalServerError {
 		head, _ := io.ReadAll(io.LimitReader(resp.Body, most)) // what breaks it off is met again by whoever reads on
 		resp.Body = struct {
 			io.Reader
 			io.Closer
 		}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
-		if bytes.Contains(head, []byte("is sealed")) {
+		if slices.ContainsFunc(final[resp.StatusCode], func(text string) bool { return bytes.Contains(head, []byte(text)) }) {
 			return false, nil
 		}
 	}

@@ -269,6 +269,8 @@ func TestRetries(t *testing.T) {
 		{503, strings.Repeat("x", 1<<16) + "is sealed", true},
 		{503, "", true},
 		{502, `is sealed`, true},
+		{500, `{"errors":["the request was carried out, but"]}`, false},
+		{500, `{"errors":["internal error"]}`, true},
 		{412, "", true},
 		{400, "", false},
 	} {

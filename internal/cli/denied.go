@@ -88,5 +88,5 @@ func (a *app) whyDenied(ctx context.Context, path string, wants []string) string
 	if len(granted) == 0 {
 		return hint + "; none grants " + strings.Join(wants, " or ")
 	}
-	return hint + "; they grant " + strings.Join(granted, " and ") + ", but this may need sudo as well, or other parameters: quorate policy test says more"
+	return hint + "; they grant " + strings.Join(granted, " and ") + ", but this may need sudo as well, other parameters or -wrap-ttl: quorate policy test says more"
 }

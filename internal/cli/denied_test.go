@@ -22,7 +22,7 @@ func TestWhyDenied(t *testing.T) {
 		{"list", `["read"]`, policies + "; none grants list\n"},
 		{"delete", `["read"]`, policies + "; none grants delete\n"},
 		{"write -f", `["read","list"]`, policies + "; none grants create or update\n"},
-		{"write -f", `["read","update"]`, policies + "; they grant update, but this may need sudo as well, or other parameters"},
+		{"write -f", `["read","update"]`, policies + "; they grant update, but this may need sudo as well, other parameters or -wrap-ttl"},
 		{"read", `["read"]`, policies + "; they grant read, but"},
 	} {
 		capabilities(c.has)

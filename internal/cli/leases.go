@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"github.com/creachadair/command"
@@ -96,7 +97,8 @@ With - the token is read from standard input; without an argument, the token tha
 			err = errNoContent
 		}
 		if err != nil {
-			return asking("unwrapping", err)
+			return hinted(asking("unwrapping", err), http.StatusBadRequest,
+				"if nobody of yours has opened it and it isn't too old, somebody else has: take what was in it for known, and have it replaced")
 		}
 		return unprinted(s.printSecret(found), "the wrapping token is used up, and what it stood for is lost")
 	})

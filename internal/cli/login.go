@@ -141,7 +141,8 @@ func (l *login) withCredentials(ctx context.Context, args []string) (*api.Secret
 	if err == nil && (reply == nil || reply.Auth == nil && reply.WrapInfo == nil) {
 		err = fmt.Errorf("%w it has no token in it", errUnexpected)
 	}
-	return reply, asking("logging in", err)
+	return reply, hinted(asking("logging in", err), http.StatusForbidden,
+		"either too many logins of this name have failed and it is locked for a while, or no auth method of this kind is enabled at "+strings.TrimSuffix(at[:strings.Index(at, "/login")+1], "/")+": -path names another")
 }
 
 // takeToken gets a token from wherever args says. On the command line it is taken, as people are used to, with a warning.

@@ -32,7 +32,7 @@ func (a *app) serverCommand() *command.C {
 		Help: `Start a server.
 
 Without -config it keeps its data in ./quorate-data and listens on 127.0.0.1:8200, for this machine only.
-SIGHUP reloads certificates and the log level, SIGINT and SIGTERM stop it.
+SIGHUP reloads certificates and the log level, and opens audit files anew; SIGINT and SIGTERM stop it.
 
 With -dev it keeps nothing, is unsealed at once, and prints its root token and key share:
 to play with, never for secrets.`,

@@ -48,6 +48,7 @@ func (s *session) command(c *command.C, has traits, least, most int, run func(co
 		if err != nil {
 			return err
 		}
+		s.conn.say = s.say
 		if s.env = env; has&onlyShare != 0 && onlyDash(args) != nil {
 			return onlyDash(args)
 		}

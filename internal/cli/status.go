@@ -61,6 +61,7 @@ func (s *session) printSealState(ctx context.Context, st *sealStatus) error {
 	} else {
 		s.say("warning: whether the server is one of several can't be told: %s", reasons(err))
 	}
+	s.warn(st.Warnings)
 	return s.print(state, state.text)
 }
 

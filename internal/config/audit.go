@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -44,7 +45,7 @@ func (c *Config) audit(b *hcl.Block) hcl.Diagnostics {
 // checkAudit looks at what the devices have to do with each other.
 func (c *Config) checkAudit() error {
 	var errs []error
-	seen := map[string]bool{}
+	seen, files := map[string]bool{}, map[string]bool{}
 	for i, d := range c.Audit {
 		var written place
 		if i < len(c.auditWritten) {
@@ -58,6 +59,12 @@ func (c *Config) checkAudit() error {
 			errs = append(errs, written.failf("", "there is an audit device %q already: give this one another path", name))
 		}
 		seen[name] = true
+		if file := d.Options["file_path"]; file != "" && file != "stdout" {
+			if file = filepath.Clean(file); files[file] {
+				errs = append(errs, written.failf("", "another audit device writes to this file already: give this one another, best on another disk"))
+			}
+			files[file] = true
+		}
 	}
 	return errors.Join(errs...)
 }

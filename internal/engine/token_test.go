@@ -169,7 +169,7 @@ func FuzzReadTokenParams(f *testing.F) {
 			t.Fatal(err)
 		}
 		back, err := read(t, string(again), TokenParams{})
-		back.Type, p.Type = "", "" // the same by two names
+		back.Type, p.Type = "", ""                                                                            // the same by two names
 		back.TTL, back.MaxTTL, back.ExplicitMaxTTL, back.Period = p.TTL, p.MaxTTL, p.ExplicitMaxTTL, p.Period // to the second
 		if err != nil || !reflect.DeepEqual(back, p) && len(p.Policies)+len(p.BoundCIDRs) > 0 {
 			t.Fatalf("%s: %+v, read back %+v, %v", text, p, back, err)

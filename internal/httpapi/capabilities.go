@@ -124,6 +124,9 @@ func testPolicies(x *exchange) (*reply, error) {
 		if err != nil {
 			return err
 		}
+		if rep.warnings = nil; !x.knownPolicies(c) {
+			rep.warnings = []string{"some of the policies don't exist: they grant nothing until they do"}
+		}
 		e := acl.Explain(ask)
 		rep.data = testVerdict{
 			Allowed: e.Allowed, Reason: e.Reason.String(), Rule: e.Rule, Policies: append([]string{}, e.Policies...),
@@ -158,6 +161,12 @@ func (x *exchange) testedACL(c *node.Call) (*policy.ACL, error) {
 		return nil, err
 	}
 	return c.ACL(e)
+}
+
+// knownPolicies reports whether all policies that are asked about exist.
+func (x *exchange) knownPolicies(c *node.Call) bool {
+	names, err := policy.Normalize(x.fields.Strs("policies"))
+	return err != nil || c.AllKnown(names)
 }
 
 // testedAsk reads what would be asked, and whether the path needs sudo in addition.

@@ -76,6 +76,7 @@ func (x *exchange) requiredCredential(trim bool) (node.Credential, error) {
 func (x *exchange) asker(c node.Credential) node.Asker {
 	a := node.Asker{
 		Path: x.path, Token: x.token, Credential: c, SignedAt: x.fields.Instant("signed_at"), Client: x.client.bucket().String(),
+		Addr: x.client.addr,
 	}
 	switch x.listener.Ceremonies {
 	case CeremoniesLocal, "":

@@ -113,8 +113,23 @@ func (x *exchange) again(handle handler) (*reply, error) {
 		x.target = x.match(x.r.URL)
 		x.locate()
 		if handle, err = x.routed(); err == nil {
+			err = x.relocated()
+		}
+		if err == nil {
 			rep, err = handle(x)
 		}
 	}
 	return rep, err
+}
+
+// relocated does again what answer did for another route: its body is still to be read where there seemed to be nothing,
+// and what audit devices were told of the request was not all of it.
+func (x *exchange) relocated() error {
+	x.trail.asked = false
+	if x.reads() && x.body == nil {
+		if err := x.decode(); err != nil {
+			return err
+		}
+	}
+	return x.auditOpen()
 }

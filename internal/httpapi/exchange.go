@@ -157,7 +157,7 @@ func (x *exchange) answer() (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.op != opRead && x.op != opList && x.route != x.unknown {
+	if x.reads() {
 		if err := x.decode(); err != nil {
 			return nil, err
 		}
@@ -171,6 +171,9 @@ func (x *exchange) answer() (*reply, error) {
 	}
 	return x.wrapped(rep)
 }
+
+// reads reports whether the request may have a body that means something.
+func (x *exchange) reads() bool { return x.op != opRead && x.op != opList && x.route != x.unknown }
 
 func (x *exchange) limiter() *limiter {
 	if x.route.authority == byToken && x.route != x.unknown { // a login is open to all
@@ -198,7 +201,7 @@ func (x *exchange) routed() (handler, error) {
 	if strings.HasSuffix(x.path, "/") && x.op != opRead && x.op != opList && !(x.op == opDelete && strings.HasSuffix(x.route.path, "...}")) {
 		return nil, errTrailingSlash
 	}
-	if x.route.authority != byNone && x.token.Empty() {
+	if (x.route.authority != byNone || x.route.withToken) && x.token.Empty() {
 		x.token = tokenOf(x.r.Header)
 	}
 	if x.wrap, err = x.wrapping(); err != nil {

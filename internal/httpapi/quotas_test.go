@@ -9,6 +9,7 @@ func TestQuotas(t *testing.T) {
 	s := ready(t, 1, 1)
 	root := withToken(s.root)
 	const path = "sys/quotas/rate-limit"
+	s.do("POST", "sys/mounts/secret", `{"type":"kv"}`, root).want(204)
 	s.do("LIST", path, "", root).wantErrors(404)
 	s.do("GET", path+"/all", "", root).wantErrors(404)
 	s.do("POST", path+"/All", `{"rate":1000.5}`, root).want(204)
@@ -50,6 +51,7 @@ func TestQuotas(t *testing.T) {
 		`{"rate":1,"path":{"canary":1}}`:         "string",
 		`{"rate":1,"block_interval":"-canary"}`:  "duration",
 		`{"rate":1,"path":"","name":"whatever"}`: "another rate limit has this path",
+		`{"rate":1,"path":"canary/"}`:            "nothing is mounted",
 	} {
 		if got := s.do("POST", path+"/other", body, root).want(400, sentence); strings.Contains(got.text, "canary") {
 			t.Errorf("the body comes back: %s", got.text)

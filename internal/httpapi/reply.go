@@ -145,6 +145,9 @@ func (x *exchange) respondError(err error) {
 	switch {
 	case err == errBadQuery && x.target.err == err: // a path that can't be read: nothing at all is said about it
 		x.write(http.StatusBadRequest, nil)
+	case errors.Is(err, errUntold):
+		x.logFailure(err)
+		x.writeErrors(http.StatusInternalServerError, "the request was carried out, but no audit device could take the entry of its reply: look what has become of it before you repeat it, request "+x.id())
 	case errors.Is(err, errUnaudited):
 		x.logFailure(errUnaudited)
 		x.writeErrors(http.StatusInternalServerError, "no audit device could take the entry of this request: see the server's log, request "+x.id())

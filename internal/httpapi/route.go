@@ -67,6 +67,7 @@ type route struct {
 	path      string // below /v1/, without a slash at either end; parts may vary: "{nonce}", and the last one "{path...}"
 	raw       bool   // fields at the top level; otherwise the envelope
 	authority authority
+	withToken bool  // looks at the token all the same, where it needs none
 	sudo      bool  // needs sudo in addition
 	sealed    bool  // works without the keys; all others answer 503 then, before they look at anything else
 	rootOnly  bool  // says 400, not 404, when asked in a namespace

@@ -100,7 +100,9 @@ type sealState struct {
 	ClusterID    string `json:"cluster_id,omitempty"`
 	RecoverySeal bool   `json:"recovery_seal"`
 	StorageType  string `json:"storage_type"`
-	*retiring           // only while there is one
+
+	Warnings  []string `json:"warnings,omitempty"`
+	*retiring          // only while there is one
 }
 
 // retiring is an old generation that can still unseal, because not enough holders of the new one have yet.
@@ -118,7 +120,7 @@ func (x *exchange) sealState(st node.SealStatus, err error) (*reply, error) {
 	return &reply{raw: sealState{
 		Type: "shamir", Initialized: st.Initialized, Sealed: st.Sealed, Threshold: st.Threshold, Shares: st.Shares,
 		Progress: st.Progress, Nonce: st.Nonce, Version: x.Version, BuildDate: x.CommitDate, CommitDate: x.CommitDate,
-		ClusterName: st.ClusterName, ClusterID: st.ClusterID, StorageType: x.StorageType, retiring: old,
+		ClusterName: st.ClusterName, ClusterID: st.ClusterID, StorageType: x.StorageType, Warnings: st.Warnings, retiring: old,
 	}}, err
 }
 

@@ -5,14 +5,19 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/token"
 )
 
-// errUnaudited answers a request that no audit device took.
-var errUnaudited = errors.New("no audit device took the entry")
+var (
+	// errUnaudited answers a request that no audit device took: nothing was done.
+	errUnaudited = errors.New("no audit device took the entry of a request, so nothing was done")
+	// errUntold answers one that was carried out, and whose reply no audit device took.
+	errUntold = errors.New("no audit device took the entry of a reply: the request was carried out")
+)
 
 // trail is what audit devices were told of one exchange.
 type trail struct {
@@ -36,13 +41,17 @@ func (x *exchange) auditOpen() error {
 
 // auditToken tells of a request and of its token, once it is known who asks and before anything is done.
 func (x *exchange) auditToken(e *token.Entry, denied error) error {
-	if x.trail.asked || !x.audits() {
+	if !x.audits() {
 		return nil
 	}
 	var auth *audit.Auth
 	if e != nil {
 		auth = authOf(e, x.token.Reveal())
 		auth.PolicyResults = &audit.PolicyResults{Allowed: denied == nil}
+	}
+	if x.trail.asked { // where the token is one part of what is looked at; the response's entry tells
+		x.trail.auth = auth
+		return nil
 	}
 	return x.auditRequest(auth, denied)
 }
@@ -137,14 +146,17 @@ func (x *exchange) audited(rep *reply, err error) (*reply, error) {
 		}
 		if w := rep.wrap; w != nil {
 			e.Response.WrapInfo = &audit.WrapInfo{
-				Token: w.Token, Accessor: w.Accessor, CreationPath: w.CreationPath, WrappedAccessor: w.WrappedAccessor,
+				TTL: time.Duration(w.TTL) * time.Second, CreationTime: w.created, Token: w.Token, Accessor: w.Accessor, CreationPath: w.CreationPath, WrappedAccessor: w.WrappedAccessor,
 			}
 		}
 	}
-	if x.Audit.Write(x.r.Context(), &e) != nil {
-		return nil, errors.Join(errUnaudited, err)
+	switch {
+	case x.Audit.Write(x.r.Context(), &e) == nil:
+		return rep, err
+	case err == nil && x.op != opRead && x.op != opList:
+		return nil, errUntold
 	}
-	return rep, err
+	return nil, errUnaudited
 }
 
 // auditedData is the content of a reply as JSON, nil if it is none.

@@ -23,10 +23,10 @@ func wrappingRoutes() []route {
 		{path: "sys/wrapping/wrap", authority: byToken, limit: createBody, ops: map[operation]handler{
 			opUpdate: wrapThis,
 		}, summary: "wrap the fields of the request", fields: "*"},
-		{path: "sys/wrapping/lookup", limit: tokenBody, ops: map[operation]handler{
+		{path: "sys/wrapping/lookup", withToken: true, limit: tokenBody, ops: map[operation]handler{
 			opRead: lookupWrapped, opUpdate: lookupWrapped,
 		}, summary: "what a wrapping token is for", fields: "token", clear: "creation_path creation_time creation_ttl"},
-		{path: "sys/wrapping/unwrap", limit: tokenBody, ops: map[operation]handler{
+		{path: "sys/wrapping/unwrap", withToken: true, limit: tokenBody, ops: map[operation]handler{
 			opUpdate: unwrap,
 		}, summary: "take out what was wrapped, once", fields: "token"},
 		{path: "sys/wrapping/rewrap", authority: byToken, limit: tokenBody, ops: map[operation]handler{
@@ -44,6 +44,8 @@ type wrapInfo struct {
 	CreationTime    string `json:"creation_time"`
 	CreationPath    string `json:"creation_path"`
 	WrappedAccessor string `json:"wrapped_accessor,omitempty"`
+
+	created time.Time
 }
 
 // wrapping reads how long the reply shall be kept for its reader; 0: it goes out in clear, as that of raw endpoints
@@ -57,6 +59,8 @@ func (x *exchange) wrapping() (time.Duration, error) {
 	switch {
 	case !ok:
 		return 0, errWrapHeader
+	case d > node.MaxWrapTTL:
+		return 0, node.ErrWrapLong
 	case d > 0 && x.r.Header.Get("X-Vault-Wrap-Format") != "":
 		return 0, errWrapFormat
 	}
@@ -85,7 +89,7 @@ func (x *exchange) wrapReply(w *node.Wrapped) *reply {
 	x.fields.Own(w.Token.Reveal())
 	return &reply{wrap: &wrapInfo{
 		Token: w.Token.Reveal(), Accessor: w.Accessor, TTL: seconds(w.TTL), CreationTime: rfc3339(w.Created), CreationPath: w.Path,
-		WrappedAccessor: w.Inner,
+		WrappedAccessor: w.Inner, created: w.Created,
 	}}
 }
 
@@ -111,7 +115,7 @@ func (x *exchange) wrappingToken() (id secret.Bytes, own bool, err error) {
 	case len(given) > 0:
 		return secret.Copy(given), false, nil
 	}
-	return tokenOf(x.r.Header), true, nil
+	return secret.Copy(x.token.Reveal()), true, nil
 }
 
 func lookupWrapped(x *exchange) (*reply, error) {
@@ -138,12 +142,8 @@ func unwrap(x *exchange) (*reply, error) {
 	case own && id.Empty():
 		return nil, node.ErrDenied
 	case !own:
-		token := tokenOf(x.r.Header)
-		defer token.Wipe()
-		if same := token.Equal(id); !same {
-			a := x.access()
-			a.Token = token
-			if err := x.Node.View(x.r.Context(), a, func(*node.Call) error { return nil }); err != nil {
+		if same := x.token.Equal(id); !same {
+			if err := x.allowed(); err != nil {
 				return nil, err
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -110,6 +111,9 @@ func Move(tx store.Tx, t *Table, e Entry, to string) error {
 	moved.Path = to
 	if moved.Auth() != e.Auth() {
 		return errSide
+	}
+	if e.Auth() && !slices.Contains(e.Former, e.Path) {
+		moved.Former = append(slices.Clone(e.Former), e.Path)
 	}
 	if err := t.free(to, &e); err != nil {
 		return err

@@ -42,6 +42,8 @@ type Entry struct {
 	Options     map[string]string `json:"options,omitempty"`
 	Config      Config            `json:"config,omitzero"`
 	Created     time.Time         `json:"created"`
+	// Former are the paths that an auth method was moved away from: where its tokens of that time were made.
+	Former []string `json:"former,omitempty"`
 
 	// Accepted and shown, without meaning here.
 	Local                 bool `json:"local,omitempty"`

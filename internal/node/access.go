@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -151,17 +152,31 @@ func (n *Node) Allowed(ctx context.Context, a Access) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error { return n.allowed(ctx, act, a) })
 }
 
-func (n *Node) allowed(ctx context.Context, act *active, a Access) error {
-	return act.Barrier.View(ctx, func(r store.Reader) error {
-		j, err := act.judge(r, a)
-		if err != nil {
-			return err
+// admit is Allowed for a request that ends where it is refused: that counts as a use.
+func (n *Node) admit(ctx context.Context, a Access) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		j, err := n.look(ctx, act, a)
+		if err == nil && j.denied != nil && j.token != nil && j.token.Limited {
+			return n.update(ctx, act, a, func(*Call) error { return nil })
 		}
-		if err := a.note(j); err != nil {
-			return err
-		}
-		return j.denied
+		return cmp.Or(err, j.denied)
 	})
+}
+
+func (n *Node) allowed(ctx context.Context, act *active, a Access) error {
+	j, err := n.look(ctx, act, a)
+	return cmp.Or(err, j.denied)
+}
+
+// look judges and tells whom it must be told, and does nothing else.
+func (n *Node) look(ctx context.Context, act *active, a Access) (j judgement, err error) {
+	err = act.Barrier.View(ctx, func(r store.Reader) (err error) {
+		if j, err = act.judge(r, a); err != nil {
+			return err
+		}
+		return a.note(j)
+	})
+	return j, err
 }
 
 // errCountUse sends a read with a token of limited uses the other way: its use must be counted.

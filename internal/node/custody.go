@@ -24,6 +24,7 @@ type SealStatus struct {
 	ClusterName, ClusterID string
 	// The same numbers of the generation before, which can still unseal; 0 unless one is retiring.
 	RetiringThreshold, RetiringShares, RetiringProgress int
+	Warnings                                            []string // what an operator must know
 }
 
 // Initialized reports whether the store holds a cluster.
@@ -53,6 +54,9 @@ func (n *Node) SealStatus(ctx context.Context) (SealStatus, error) {
 	}
 	if !st.Sealed {
 		st.ClusterName, st.ClusterID = rec.ClusterName, rec.ClusterID
+		if n.setupFailed.Load() {
+			st.Warnings = []string{warnSetup}
+		}
 		return st, nil
 	}
 	p, err := n.unsealer.Progress(ctx)

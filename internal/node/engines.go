@@ -221,7 +221,7 @@ func (t *txns) Allowed(ctx context.Context) error {
 	if t.place.Route.Login {
 		return nil
 	}
-	return t.node.Allowed(ctx, t.access)
+	return t.node.admit(ctx, t.access)
 }
 
 // there makes sure that the mount is still where it was found.

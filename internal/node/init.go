@@ -157,6 +157,9 @@ func (n *Node) firstRecords(tx store.Tx, id secret.Bytes, ttl time.Duration) err
 	}
 	defer signer.Wipe()
 	gen := rec.Generation()
+	if err := tx.Put(newbornKey, []byte{1}); err != nil {
+		return err
+	}
 	_, err = transcript.Append(tx, signer, transcript.Entry{
 		Time: n.Now().UTC().Truncate(time.Millisecond), Event: transcript.Init, Generation: gen.Number, Threshold: gen.Threshold,
 		Holders: recorded(gen), Detail: "cluster " + rec.ClusterID,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/engine"
@@ -16,11 +17,11 @@ import (
 	"github.com/quorate/quorate/internal/store/inmem"
 )
 
-// initializedKey → when, and with how much, a cluster was set up by its configuration
-const initializedKey = "sys/initialized"
+// newbornKey is there from init until a cluster has been set up by its configuration, or was unsealed without one.
+const newbornKey = "sys/newborn"
 
 // Setup is what a new cluster is born with, before anybody has a token: applied at its first unseal, whole or not at
-// all, and never again.
+// all, and never again. A cluster that has been unsealed without one is people's to set up.
 type Setup struct {
 	Policies []SetupPolicy
 	Mounts   []mount.Entry
@@ -55,42 +56,50 @@ func (s *Setup) Check(ctx context.Context) error {
 	return scratch.Update(ctx, func(tx store.Tx) error { return n.applySetup(ctx, tx, requests) })
 }
 
-// setUp applies Options.Setup where that has not been done. A failure leaves everything as it was and doesn't keep the
-// server sealed: it is told, and tried again at the next unseal.
+// setUp applies Options.Setup where that is due. A failure leaves everything as it was and doesn't keep the server
+// sealed: it is told to the log and to who asks for the seal's status, and tried again by the sweeper and at the next
+// start.
 func (n *Node) setUp(ctx context.Context, act *active) error {
-	if n.Setup == nil {
-		return nil
-	}
-	var done bool
+	due := false
 	look := func(r store.Reader) error {
-		values, err := r.Get(initializedKey)
-		done = err == nil && values[0] != nil
+		values, err := r.Get(newbornKey)
+		due = err == nil && values[0] != nil
 		return err
 	}
-	if err := act.Barrier.View(ctx, look); err != nil || done {
+	if err := act.Barrier.View(ctx, look); err != nil || !due {
 		return err
 	}
 	var requests []SetupRequest
 	var err error
-	if n.Setup.Requests != nil {
+	if n.Setup != nil && n.Setup.Requests != nil {
 		requests, err = n.Setup.Requests() // hashes passwords, which is too slow for a transaction
 	}
 	if err == nil {
 		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
-			if err := look(tx); err != nil || done {
+			if err := look(tx); err != nil || !due {
 				return err
 			}
-			return n.applySetup(ctx, tx, requests)
+			if n.Setup != nil {
+				if err := n.applySetup(ctx, tx, requests); err != nil {
+					return err
+				}
+			}
+			return tx.Delete(newbornKey)
 		})
 	}
-	switch {
+	switch n.setupFailed.Store(err != nil); {
+	case errors.Is(err, store.ErrUnknownOutcome):
+		return err
 	case err != nil:
-		n.Logger.Error("the initialize block of the configuration could not be applied, and nothing of it was: mend it and unseal again", "error", err)
-	case !done:
+		n.Logger.Error("the initialize block of the configuration could not be applied, and nothing of it was: mend it; it is tried again every few minutes, and at the next start", "error", err)
+	case due && n.Setup != nil:
 		n.Logger.Info("the initialize block of the configuration was applied", "policies", len(n.Setup.Policies), "mounts", len(n.Setup.Mounts), "logins", len(requests))
 	}
 	return nil
 }
+
+// warnSetup is told with the seal's status while what a new cluster should be born with could not be applied.
+const warnSetup = "the initialize block of the configuration could not be applied, and nothing of it was: see the server's log, mend it and restart the server"
 
 func (n *Node) applySetup(ctx context.Context, tx store.Tx, requests []SetupRequest) error {
 	for _, p := range n.Setup.Policies {
@@ -113,11 +122,8 @@ func (n *Node) applySetup(ctx context.Context, tx store.Tx, requests []SetupRequ
 	}
 	for _, q := range requests {
 		if err := n.setupRequest(ctx, tx, q); err != nil {
-			return fmt.Errorf("%s: %w", q.Path, err)
+			return fmt.Errorf("%s: %s", q.Path, strings.TrimPrefix(err.Error(), "JSON decoding: "))
 		}
-	}
-	if err := putJSON(tx, initializedKey, map[string]any{"at": n.Now().UTC()}); err != nil {
-		return err
 	}
 	if err := changedPolicies(tx); err != nil {
 		return err

@@ -154,11 +154,15 @@ func (n *Node) revokeGone(ctx context.Context, act *active, e *mount.Entry) erro
 	if !e.Auth() {
 		return nil
 	}
-	_, err := n.revokeLeases(ctx, act, e.Path, func(mount string) bool { return mount == e.UUID })
-	return err
+	for _, path := range append([]string{e.Path}, e.Former...) {
+		if _, err := n.revokeLeases(ctx, act, path, func(mount string) bool { return mount == e.UUID }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// sweepMounts ends what Disable began, and lets engines remove what has expired.
+// sweepMounts ends what Disable began.
 func (n *Node) sweepMounts(ctx context.Context, act *active) error {
 	gone, err := mount.Removed(ctx, act.Barrier)
 	if err != nil {
@@ -169,10 +173,11 @@ func (n *Node) sweepMounts(ctx context.Context, act *active) error {
 			return err
 		}
 	}
-	if _, err := mount.Purge(ctx, act.Barrier); err != nil {
-		return err
+	if len(gone) == 0 {
+		return nil
 	}
-	return n.sweepEngines(ctx, act)
+	_, err = mount.Purge(ctx, act.Barrier)
+	return err
 }
 
 var errPreflight = fault.New(fault.Denied, "preflight capability check returned 403: ensure that the token's policies grant access to this path, and that there is a mount")

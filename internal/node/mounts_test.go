@@ -150,6 +150,15 @@ func (c *cluster) login(path string) string {
 	return string(issued.ID.Reveal())
 }
 
+// sweepAll does what the slow sweeps do too.
+func (c *cluster) sweepAll() {
+	c.t.Helper()
+	if err := c.node.sweepMounts(c.t.Context(), c.node.active.Load()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.sweepNow()
+}
+
 // family is a login with its tokens: one below it, one below that, and an orphan.
 type family struct{ login, child, grandchild, orphan string }
 
@@ -196,7 +205,7 @@ func TestDisableEndsLogins(t *testing.T) {
 	if n := c.countBehind(gone.Records()); n == 0 {
 		t.Fatal("there was nothing for the sweep to do")
 	}
-	c.sweepNow()
+	c.sweepAll()
 	if n := c.countBehind(gone.Records()) + c.countBehind("mount/purge/"); n != 0 {
 		t.Errorf("%d records of the mount are left", n)
 	}
@@ -248,7 +257,7 @@ func TestDisableInterrupted(t *testing.T) {
 				if c.lookup(f.login) != nil {
 					t.Error("the method is gone, and the login lives")
 				}
-				c.sweepNow()
+				c.sweepAll()
 				f.dead(c, "after a sweep")
 				if n := c.countBehind("mount/purge/"); n != 0 {
 					t.Errorf("%d mounts wait to be purged", n)
@@ -434,7 +443,7 @@ func TestWrappingTokenIsGoodForNothingElse(t *testing.T) {
 	if _, err := c.node.Unwrap(t.Context(), w.Token); !errors.Is(err, ErrWrapping) {
 		t.Errorf("too late: %v", err)
 	}
-	c.sweepNow()
+	c.sweepAll()
 	if n := c.countBehind(mount.CubbyholeRecords); n != 0 {
 		t.Errorf("%d responses are left", n)
 	}
@@ -448,8 +457,8 @@ func TestRevokedLoginsEndAttempts(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"disable":              func(c, _ *cluster) { c.disable("userpass", true) },
-		"by the other server":  func(_, second *cluster) { second.disable("userpass", true) },
+		"disable":               func(c, _ *cluster) { c.disable("userpass", true) },
+		"by the other server":   func(_, second *cluster) { second.disable("userpass", true) },
 		"disabled after a move": func(c, _ *cluster) { c.move("userpass", "auth/people/", true); c.disable("people", true) },
 	} {
 		for _, of := range []string{"login", "child"} {

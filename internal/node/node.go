@@ -68,6 +68,7 @@ type Node struct {
 	localStarts, openStarts *rate.Limiter  // of ceremonies, with no more authority than a connection
 	watch                   watch
 	kinds                   []*EngineKind
+	setupFailed             atomic.Bool
 }
 
 const defaultTTL = 768 * time.Hour
@@ -188,6 +189,7 @@ type active struct {
 	verifierKey string             // its public half
 	broker      *audit.Broker
 	sys         atomic.Pointer[system] // as last seen; never nil once the active is in force
+	seeing      sync.Mutex             // held while sys and the audit devices become those of another snapshot
 
 	ctx    context.Context // ends when the node seals; every request's context ends with it
 	cancel context.CancelFunc

@@ -151,6 +151,11 @@ func (c *Call) ACL(e *token.Entry) (*policy.ACL, error) { return c.sys.acls.of(c
 // ACLOf is what some policies would grant together.
 func (c *Call) ACLOf(names []string) (*policy.ACL, error) { return c.sys.acls.of(c.Tx, names) }
 
+// AllKnown reports whether there is a policy of each name.
+func (c *Call) AllKnown(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !c.knows(name) })
+}
+
 // knows reports whether there is a policy of this name.
 func (c *Call) knows(name string) bool {
 	p, err := c.sys.acls.named(c.Tx, name)

@@ -96,10 +96,13 @@ func (n *Node) RotateRootKey(ctx context.Context, a Access) error {
 		// Before a key is made for it: who asks may be a stranger.
 		err := act.Barrier.View(ctx, func(r store.Reader) error {
 			j, err := act.judge(r, a)
-			if err == nil && j.token != nil && j.token.Limited { // its use must be counted
-				return a.note(j)
+			if err == nil {
+				err = a.note(j)
 			}
-			return errors.Join(err, j.denied)
+			if err != nil || j.token != nil && j.token.Limited { // its use must be counted
+				return err
+			}
+			return j.denied
 		})
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,9 +19,11 @@ const auditKey = "audit/key"
 var (
 	errAuditPath       = fault.New(fault.Invalid, "the path of an audit device must be a name of lower-case letters, digits, - and _")
 	errAuditInUse      = fault.New(fault.Invalid, "path already in use: an audit device has this name")
+	errAuditFile       = fault.New(fault.Invalid, "another audit device writes to this file already: give this one another, best on another disk")
 	errAuditConfigured = fault.New(fault.Invalid, "this audit device is in the server's configuration: take it out there and restart")
 	errQuotaRate       = fault.New(fault.Invalid, "rate must be over 0, and interval at least a second: leave interval out for one second")
 	errQuotaPath       = fault.New(fault.Invalid, "another rate limit has this path: change that one")
+	errQuotaMount      = fault.New(fault.Invalid, "nothing is mounted at the path of this rate limit, so it would limit nothing: give the path of a mount, or below one, or none for all")
 	errQuotaBlock      = fault.New(fault.Invalid, "block_interval can't be negative: leave it out")
 )
 
@@ -40,7 +43,18 @@ func (n *Node) startAudit(ctx context.Context, act *active) error {
 		if _, err := n.Rand.Read(key); err != nil {
 			return err
 		}
-		if err := act.Barrier.Update(ctx, func(tx store.Tx) error { return tx.Put(auditKey, key) }); err != nil {
+		err := act.Barrier.Update(ctx, func(tx store.Tx) error {
+			values, err := tx.Get(auditKey)
+			switch {
+			case err != nil:
+				return err
+			case values[0] == nil:
+				return tx.Put(auditKey, key)
+			}
+			copy(key, values[0]) // another server was first
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -68,26 +82,14 @@ func auditName(path string) (string, error) {
 
 // EnableAudit adds an audit device, once it has taken a test entry.
 func (n *Node) EnableAudit(ctx context.Context, a Access, d audit.Device) error {
-	name, err := auditName(d.Path)
-	if errAllowed := n.Allowed(ctx, a); errAllowed != nil || err != nil {
-		if errAllowed != nil {
-			return errAllowed
-		}
+	if err := n.admit(ctx, a); err != nil {
 		return err
 	}
-	d.Path = name + "/"
-	for _, other := range n.Audit.Devices() {
-		if other.Path == d.Path {
-			return errAuditInUse
-		}
-	}
-	if err := n.Audit.Check(d, false); err != nil {
-		return err
-	}
-	if err := n.Audit.Test(ctx, d); err != nil {
-		return err
-	}
+	name, refused := n.tryAudit(ctx, &d)
 	return n.Update(ctx, a, func(c *Call) error {
+		if refused != nil {
+			return refused
+		}
 		values, err := c.Tx.Get(auditPrefix + name)
 		if err != nil {
 			return err
@@ -100,6 +102,35 @@ func (n *Node) EnableAudit(ctx context.Context, a Access, d audit.Device) error 
 		}
 		return c.changedSystem()
 	})
+}
+
+// tryAudit gives a new device the path that it is shown with, and makes sure that it takes entries.
+func (n *Node) tryAudit(ctx context.Context, d *audit.Device) (name string, err error) {
+	if name, err = auditName(d.Path); err != nil {
+		return "", err
+	}
+	d.Path = name + "/"
+	for _, other := range n.Audit.Devices() {
+		switch file := fileOf(d); {
+		case other.Path == d.Path:
+			return "", errAuditInUse
+		case file != "" && file == fileOf(&other):
+			return "", errAuditFile
+		}
+	}
+	if err := n.Audit.Check(*d, false); err != nil {
+		return "", err
+	}
+	return name, n.Audit.Test(ctx, *d)
+}
+
+// fileOf is the file that a device writes to, "" if it is none.
+func fileOf(d *audit.Device) string {
+	file := d.Options["file_path"]
+	if file == "" || file == "stdout" {
+		return ""
+	}
+	return filepath.Clean(file)
 }
 
 // DisableAudit removes an audit device that was added by EnableAudit; that there is none is no error.
@@ -176,6 +207,9 @@ func (c *Call) PutRateLimit(q Quota) error {
 		return errQuotaBlock
 	}
 	q.Path = strings.Trim(q.Path, "/")
+	if _, _, mounted := c.sys.mounts.Find(q.Path); q.Path != "" && !mounted {
+		return errQuotaMount
+	}
 	for _, other := range c.sys.quotas {
 		if other.Path == q.Path && other.Name != q.Name {
 			return errQuotaPath

@@ -30,7 +30,7 @@ func (n *Node) sweepUntilClosed(a *active) {
 		}
 		err := n.sweep(a.ctx, a)
 		if tick%slowSweepTicks == 0 {
-			err = errors.Join(err, n.sweepMounts(a.ctx, a), n.auditTranscript(a.ctx, a))
+			err = errors.Join(err, n.sweepEngines(a.ctx, a), n.setUp(a.ctx, a), n.auditTranscript(a.ctx, a))
 		}
 		a.requests.RUnlock()
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -41,7 +41,7 @@ func (n *Node) sweepUntilClosed(a *active) {
 
 // sweep does its parts one after the other, and each whatever became of the others.
 func (n *Node) sweep(ctx context.Context, a *active) error {
-	err := errors.Join(n.sweepOutcomes(ctx, a), n.sweepTokens(ctx, a), n.sweepKeyring(ctx, a), n.watchTranscript(ctx, a))
+	err := errors.Join(n.sweepOutcomes(ctx, a), n.sweepTokens(ctx, a), n.sweepMounts(ctx, a), n.sweepKeyring(ctx, a), n.watchTranscript(ctx, a))
 	for _, kind := range kinds() {
 		err = errors.Join(err, n.sweepAttempt(ctx, a, kind))
 	}

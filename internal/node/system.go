@@ -68,7 +68,9 @@ func (a *active) system(r store.Reader) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	if known == nil || now.version != known.version {
+	a.seeing.Lock() // or the devices of an older snapshot could stay beside the system of a newer one
+	defer a.seeing.Unlock()
+	if last := a.sys.Load(); last == nil || now.version != last.version {
 		a.broker.SetStored(now.devices)
 	}
 	a.sys.Store(now)

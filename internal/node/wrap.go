@@ -19,13 +19,14 @@ import (
 // wrappedKey is where in the cubbyhole of a wrapping token its response is.
 const wrappedKey = "response"
 
-// maxWrapTTL is the longest life of a wrapping token.
-const maxWrapTTL = 32 * 24 * time.Hour
+// MaxWrapTTL is the longest life of a wrapping token.
+const MaxWrapTTL = 32 * 24 * time.Hour
 
 var (
 	// ErrWrapping is the one answer to a wrapping token that can't be used: garbage, used, expired, or none at all.
-	ErrWrapping  = fault.New(fault.Invalid, "wrapping token is not valid or does not exist")
-	errWrapLong  = fault.New(fault.Invalid, "the wrapping TTL is over the longest that is allowed, 32 days: ask for less")
+	ErrWrapping = fault.New(fault.Invalid, "wrapping token is not valid or does not exist")
+	// ErrWrapLong refuses a longer one: who reads the wish says so before anything is done whose reply would be lost.
+	ErrWrapLong  = fault.New(fault.Invalid, "the wrapping TTL is over the longest that is allowed, 32 days: ask for less")
 	errWrapLarge = fault.New(fault.TooLarge, "the reply is too large to be wrapped: ask for it in clear, or for less of it")
 )
 
@@ -53,8 +54,8 @@ func (n *Node) Wrap(ctx context.Context, w *Wrapped) error {
 
 func (n *Node) wrap(act *active, tx store.Tx, w *Wrapped) error {
 	switch {
-	case w.TTL <= 0 || w.TTL > maxWrapTTL:
-		return errWrapLong
+	case w.TTL <= 0 || w.TTL > MaxWrapTTL:
+		return ErrWrapLong
 	case len(w.Response)+1024+len(w.Path) > barrier.MaxValue:
 		return errWrapLarge
 	}

@@ -8,6 +8,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -290,10 +291,10 @@ func (s *server) reload() {
 		}
 	}
 	if kept {
-		s.log.Warn("reloaded the log level, but not every certificate")
+		s.log.Warn("reloaded the log level and opened audit files anew, but not every certificate was loaded")
 		return
 	}
-	s.log.Info("reloaded: the log level and certificates; other settings take effect at the next start")
+	s.log.Info("reloaded: the log level and certificates, and audit files were opened anew; other settings take effect at the next start")
 }
 
 func (s *server) onClose(fn func(context.Context) error) { s.closers = append(s.closers, fn) }
@@ -334,7 +335,7 @@ func Check(cfg *config.Config) error {
 	broker := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Dir: cfg.AuditDir})
 	for _, d := range cfg.Audit {
 		if err := broker.Check(d, true); err != nil {
-			errs = append(errs, fmt.Errorf("audit device %s: %w", d.Path, err))
+			errs = append(errs, fmt.Errorf("audit device %s %s: %w", d.Path, cmp.Or(d.Options["file_path"], d.Options["address"]), err))
 		}
 	}
 	if setup := setupOf(cfg.Initialize); setup != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/body"
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/engine/enginetest"
 	"github.com/quorate/quorate/internal/fault"
@@ -419,4 +420,71 @@ func TestRoleWithoutSecretIDs(t *testing.T) {
 	s.Client = netip.MustParseAddr("198.51.100.1")
 	s.Want(403, engine.Update, "login", `{"role_id":"`+roleID+`"}`)
 	s.Want(400, engine.Delete, "role/app/secret-id-bound-cidrs", "")
+}
+
+// TestRoleIDGoesWithItsRole: a role ID leads to no later role, and another one may have it.
+func TestRoleIDGoesWithItsRole(t *testing.T) {
+	s, roleID := withRole(t, `{}`)
+	s.Want(204, engine.Delete, "role/app", "")
+	s.Want(204, engine.Update, "role/app", `{}`)
+	id, _ := secretOf(s, "")
+	s.Want(400, engine.Update, "login", pair(roleID, id))
+	s.Want(204, engine.Update, "role/other/", `{"role_id":"`+roleID+`"}`)
+}
+
+// TestKeysDoNotTellEqualSecrets: the same secret ID of two roles has two digests.
+func TestKeysDoNotTellEqualSecrets(t *testing.T) {
+	s, _ := withRole(t, `{}`)
+	s.Want(204, engine.Update, "role/other", `{}`)
+	seen := make(map[string]bool)
+	for _, role := range []string{"app", "other"} {
+		s.Want(200, engine.Update, "role/"+role+"/custom-secret-id", `{"secret_id":"the same"}`)
+	}
+	for key := range s.Records() {
+		if strings.HasPrefix(key, secretPrefix) {
+			seen[key[strings.LastIndexByte(key, '/'):]] = true
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("%d digests", len(seen))
+	}
+}
+
+// FuzzMetadata: whatever is accepted is within bounds, and comes back from the record as it was.
+func FuzzMetadata(f *testing.F) {
+	for _, s := range []string{`{"a":"b"}`, `a=b,c=d`, `{"a":{}}`, ` {"a":1}`, `{`, "{\"a\":\"\\ud83d\\ude00\"}"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		raw, err := json.Marshal(map[string]string{"metadata": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields, err := body.Decode(raw, false)
+		if err != nil {
+			return
+		}
+		pairs := metadata(&fields)
+		if fields.Err() != nil {
+			if fault.As(fields.Err()) == nil {
+				t.Fatalf("%q: no fault: %v", text, fields.Err())
+			}
+			return
+		}
+		size := 0
+		for name, value := range pairs {
+			size += len(name) + len(value)
+		}
+		if len(pairs) > maxMeta || size > maxMetaSize {
+			t.Fatalf("%q: %d entries of %d bytes", text, len(pairs), size)
+		}
+		var back secretID
+		record, err := json.Marshal(secretID{Metadata: pairs})
+		if err == nil {
+			err = json.Unmarshal(record, &back)
+		}
+		if err != nil || len(pairs) > 0 && !reflect.DeepEqual(back.Metadata, pairs) {
+			t.Fatalf("%q: %v, from the record %v, %v", text, pairs, back.Metadata, err)
+		}
+	})
 }

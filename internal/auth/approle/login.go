@@ -3,6 +3,8 @@ package approle
 import (
 	"context"
 	"maps"
+	"net/netip"
+	"slices"
 
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
@@ -115,7 +117,8 @@ func (ro *role) tokenFor(k *kept, r *engine.Request) (p engine.TokenParams, ok b
 	case len(p.BoundCIDRs) == 0:
 		p.BoundCIDRs = k.TokenCIDRs
 	default: // not empty if the client is in both
-		p.BoundCIDRs = append(common(k.TokenCIDRs, p.BoundCIDRs), common(p.BoundCIDRs, k.TokenCIDRs)...)
+		closer := slices.DeleteFunc(common(p.BoundCIDRs, k.TokenCIDRs), func(n netip.Prefix) bool { return slices.Contains(k.TokenCIDRs, n) })
+		p.BoundCIDRs = append(common(k.TokenCIDRs, p.BoundCIDRs), closer...)
 	}
 	return p, engine.AllowedFrom(k.BoundCIDRs, r.Client) && engine.AllowedFrom(k.TokenCIDRs, r.Client)
 }

@@ -30,7 +30,7 @@ func removeExpired(tx store.Tx, e store.Entry) error {
 		if err != nil {
 			return err
 		}
-		if k != nil && k.expiryKey() == e.Key {
+		if k != nil {
 			return k.remove(tx)
 		}
 	}

@@ -178,11 +178,11 @@ func (m *method) withHash(ctx context.Context, r *engine.Request, fn func(tx eng
 	if err := r.Allowed(ctx); err != nil {
 		return nil, err
 	}
-	hash, err := m.hashOf(ctx, r.Fields)
-	if err != nil {
-		return nil, err
-	}
+	hash, refused := m.hashOf(ctx, r.Fields)
 	return engine.InUpdate(func(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
+		if refused != nil { // here, because what is refused uses its token, too
+			return nil, refused
+		}
 		name, u, err := named(tx, r)
 		if err != nil {
 			return nil, err
