@@ -61,6 +61,35 @@ func TestPolicies(t *testing.T) {
 	})
 }
 
+// Layouts that people's policies have, because the first version of HCL takes them.
+func TestPolicyLayouts(t *testing.T) {
+	eachClient(t, func(t *testing.T, _ *harness.Server, c *client) {
+		user := c.as(t, "app")
+		for name, text := range map[string]string{
+			"two blocks on a line":      `path "b" { capabilities = ["list"] } path "a" { capabilities = ["read"] }`,
+			"two attributes on a line":  `path "a" { capabilities = ["read"] max_wrapping_ttl = "1m" }`,
+			"a comma between them":      `path "a" { capabilities = ["read"], max_wrapping_ttl = "1m" }`,
+			"the brace on its own line": "path \"a\"\n{\n  capabilities = [\"read\"]\n}\n",
+			"lines end as on Windows":   "# x\r\npath \"a\" {\r\n  capabilities = [\"read\"]\r\n}\r\n",
+			"all kinds of comments":     "// x\n/* y\n*/\npath \"a\" { # z\n  capabilities = [\"read\",]\n}\n",
+			"the older words":           `path "a" { policy = "read" }`,
+			"JSON with a list":          `{"path": [{"a": {"capabilities": ["read"]}}, {"b": {"policy": "deny"}}]}`,
+		} {
+			if err := c.sys.PutPolicy("app", text); err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			got := must[[]string](t)(user.sys.CapabilitiesSelf("a"))
+			if !slices.Contains(got, "read") {
+				t.Errorf("%s: %q", name, got)
+			}
+			if back := must[string](t)(c.sys.GetPolicy("app")); back != text {
+				t.Errorf("%s: read back as %q", name, back)
+			}
+		}
+	})
+}
+
 func TestPoliciesDecide(t *testing.T) {
 	eachClient(t, func(t *testing.T, _ *harness.Server, c *client) {
 		mountKV(t, c, "secret", "2")

@@ -67,8 +67,10 @@ func TestRateLimit(t *testing.T) {
 		if got := keys(secret(c.logical.List("sys/quotas/rate-limit"))); !slices.Equal(got, []string{"slow"}) {
 			t.Errorf("quotas: %q", got)
 		}
+		_, err := c.logical.Write("sys/quotas/rate-limit/typo", object{"path": "kw", "rate": 1})
+		c.want(t, err, http.StatusBadRequest, "")
 		c.retries(0)
-		var err error
+		err = nil
 		for i := 0; i < 3 && err == nil; i++ {
 			_, err = c.kv1("kv").Get(t.Context(), "a")
 		}
@@ -108,7 +110,7 @@ func TestBaoPages(t *testing.T) {
 		succeed(t, c.Sys().PutPolicy(name, `path "x" { capabilities = ["read"] }`))
 		for path, data := range map[string]object{
 			"auth/userpass/users/" + name: {"password": "correct horse"}, "auth/approle/role/" + name: {}, "auth/token/roles/" + name: {},
-			"cubbyhole/" + name: {"v": "1"}, "sys/quotas/rate-limit/" + name: {"path": "none" + name, "rate": 1000}, "auth/token/create": {"ttl": "1h"},
+			"cubbyhole/" + name: {"v": "1"}, "sys/quotas/rate-limit/" + name: {"path": "cubbyhole/" + name, "rate": 1000}, "auth/token/create": {"ttl": "1h"},
 		} {
 			must[*bao.Secret](t)(c.Logical().Write(path, data))
 		}

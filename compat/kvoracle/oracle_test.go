@@ -317,7 +317,7 @@ func drawV2(t *rapid.T) request {
 	}
 	for _, name := range r.query {
 		if q.op == engine.Read && rapid.Bool().Draw(t, name+" is asked for") {
-			q.query.Set(name, fmt.Sprint(rapid.IntRange(-1, 14).Draw(t, name)))
+			q.query.Set(name, fmt.Sprint(rapid.IntRange(0, 14).Draw(t, name)))
 		}
 	}
 	return q
@@ -420,7 +420,7 @@ func metadataBody(t *rapid.T, op engine.Operation) map[string]any {
 func versionsBody(t *rapid.T, _ engine.Operation) map[string]any {
 	b := map[string]any{}
 	if rapid.IntRange(0, 9).Draw(t, "versions are there") > 0 {
-		some := rapid.SliceOfN(rapid.IntRange(-1, 14), 0, 4).Draw(t, "versions")
+		some := rapid.SliceOfN(rapid.IntRange(0, 14), 0, 4).Draw(t, "versions")
 		b["versions"] = some
 		if rapid.Bool().Draw(t, "as text") {
 			b["versions"] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(some)), ","), "[]")

@@ -32,7 +32,8 @@ type connection struct {
 
 	headers [][2]string
 
-	say func(format string, args ...any) // may be nil
+	say    func(format string, args ...any) // may be nil
+	warned bool                             // of a namespace
 }
 
 func (c *connection) flags(fs *flag.FlagSet, prefix string) {
@@ -73,7 +74,8 @@ func (c *connection) client(token string) (*api.Client, error) {
 	}
 	cfg.DisableRedirects = cfg.DisableRedirects || c.noRedirects
 	cfg.CheckRetry = c.retry
-	if ns := strings.Trim(cmp.Or(c.namespace, api.ReadBaoVariable(api.EnvVaultNamespace)), "/"); ns != "" && ns != "root" {
+	if ns := strings.Trim(cmp.Or(c.namespace, api.ReadBaoVariable(api.EnvVaultNamespace)), "/"); ns != "" && ns != "root" && !c.warned {
+		c.warned = true
 		c.tell("warning: a namespace is set (-namespace, BAO_NAMESPACE or VAULT_NAMESPACE), and a quorate server has none: nothing will be found in it")
 	}
 	cfg.OutputCurlString, cfg.OutputPolicy = c.curl, c.policy

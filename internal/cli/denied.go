@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,7 +57,7 @@ func denied(refused *api.ResponseError) (path string, wants []string) {
 	return path, wants
 }
 
-// whyDenied asks the server, with two requests at most, what the token may do. A token that is good for a limited number
+// whyDenied asks the server, with three requests at most, what the token may do. A token that is good for a limited number
 // of uses loses one of them.
 func (a *app) whyDenied(ctx context.Context, path string, wants []string) string {
 	const unknown = "the token may be expired or revoked, or lack a policy for this: quorate token lookup shows it, quorate login keeps another one"
@@ -86,7 +87,20 @@ func (a *app) whyDenied(ctx context.Context, path string, wants []string) string
 	}
 	granted := slices.DeleteFunc(slices.Clone(wants), func(w string) bool { return !slices.Contains(has, w) })
 	if len(granted) == 0 {
+		if rule := deniedBy(ctx, client, path, wants[0]); rule != "" {
+			return hint + "; " + rule
+		}
 		return hint + "; none grants " + strings.Join(wants, " or ")
 	}
 	return hint + "; they grant " + strings.Join(granted, " and ") + ", but this may need sudo as well, other parameters or -wrap-ttl: quorate policy test says more"
+}
+
+// deniedBy names the rule that denies a path on purpose, "" if none does: to grant more elsewhere would be in vain.
+func deniedBy(ctx context.Context, client *api.Client, path, want string) string {
+	reply, err := client.Logical().WriteWithContext(ctx, policyTestPath, map[string]any{"operation": want, "path": path})
+	var v verdict
+	if err != nil || reply == nil || json.Unmarshal(jsonBody(reply.Data), &v) != nil || v.Reason != "denied" {
+		return ""
+	}
+	return visible(fmt.Sprintf("the rule %q of %s denies it", v.Rule, strings.Join(v.Policies, ", ")), "")
 }

@@ -27,9 +27,23 @@ func TestWhyDenied(t *testing.T) {
 	} {
 		capabilities(c.has)
 		r.fails(exitServer, []string{c.want}, append(strings.Fields(c.command), "secret/data/app")...)
-		wantBody(t, r.last(), `{"path":"secret/data/app","token":"q.some"}`)
-		want(t, "wrapping", r.last().header.Get("X-Vault-Wrap-TTL"), "")
+		asked := 0
+		for _, q := range r.seen {
+			if q.path == "/v1/sys/capabilities-self" {
+				asked++
+				wantBody(t, q, `{"path":"secret/data/app","token":"q.some"}`)
+			}
+			if strings.Contains(q.path, "/sys/") || strings.Contains(q.path, "lookup-self") {
+				want(t, "wrapping", q.header.Get("X-Vault-Wrap-TTL"), "")
+			}
+		}
+		if asked == 0 {
+			t.Error("nobody asked what the token may")
+		}
 	}
+	r.on("PUT sys/policies/test", 200, `{"data":{"allowed":false,"reason":"denied","rule":"secret/*","policies":["dev"]}}`)
+	capabilities(`["deny"]`)
+	r.fails(exitServer, []string{policies + "; the rule \"secret/*\" of dev denies it\n"}, "read", "secret/data/app")
 	delete(r.answers, "POST sys/capabilities-self")
 	r.fails(exitServer, []string{policies + "\n"}, "read", "secret/data/app")
 

@@ -75,6 +75,9 @@ func (k *kv) kvCommand(c *command.C, has traits, most int, run func(context.Cont
 		if err != nil {
 			return err
 		}
+		if p.name == "" && c.Name != "list" {
+			return localf("%s is the mount itself: give the path of a secret in it; quorate kv list shows them", visible(p.mount, ""))
+		}
 		return run(ctx, p, args[min(1, len(args)):])
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/creachadair/command"
 	"github.com/openbao/openbao/api/v2"
@@ -312,14 +313,22 @@ func valueOf(value string, stdin io.Reader) (string, error) {
 	switch {
 	case value == "-":
 		b, err := io.ReadAll(stdin)
-		return string(b), err
+		return textIn(b, err)
 	case strings.HasPrefix(value, "@"):
 		b, err := os.ReadFile(value[1:])
-		return string(b), err
+		return textIn(b, err)
 	case strings.HasPrefix(value, `\@`):
 		return value[1:], nil
 	}
 	return value, nil
+}
+
+// textIn refuses what JSON can't carry: it would be changed silently.
+func textIn(b []byte, err error) (string, error) {
+	if err == nil && !utf8.Valid(b) {
+		err = errors.New("the value is not UTF-8 text: encode it first, for example with base64")
+	}
+	return string(b), err
 }
 
 func objectFrom(arg string, stdin io.Reader) (map[string]any, error) {

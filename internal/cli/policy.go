@@ -21,7 +21,10 @@ func (a *app) policyCommands() *command.C {
 		a.policyListCommand(), a.policyReadCommand(), a.policyWriteCommand(), a.policyDeleteCommand(), a.policyFmtCommand(), a.policyTestCommand())
 }
 
-const policies = "sys/policies/acl"
+const (
+	policies       = "sys/policies/acl"
+	policyTestPath = "sys/policies/test"
+)
 
 func (a *app) policyListCommand() *command.C {
 	s := &session{app: a}
@@ -167,9 +170,10 @@ var operations = []string{"create", "read", "update", "patch", "delete", "list"}
 
 func (a *app) policyTestCommand() *command.C {
 	t := &policyTest{session: session{app: a}}
-	c := &command.C{Name: "test", Usage: "[flags] OPERATION PATH", Help: `Say whether something is allowed, and which rule of which policy decides.
+	c := &command.C{Name: "test", Usage: "[flags] OPERATION PATH [KEY=VALUE ...]", Help: `Say whether something is allowed, and which rule of which policy decides.
 
 It is asked about your own token, another one, or policies alone. OPERATION is create, read, update, patch, delete or list.
+The pairs are what would be written, for rules that restrict it.
 The exit code is 0 if it is allowed, 2 if it isn't, and 1 if that couldn't be found out.
 
   quorate policy test read secret/data/app
@@ -179,7 +183,7 @@ The exit code is 0 if it is allowed, 2 if it isn't, and 1 if that couldn't be fo
 	c.Flags.StringVar(&t.accessor, "accessor", "", "`ACCESSOR` of the token to ask about")
 	c.Flags.StringVar(&t.token, "token", "", "`-` to read the token to ask about from standard input")
 	c.Flags.BoolVar(&t.sudo, "sudo", false, "ask for the capability sudo as well")
-	return t.command(c, answers|pickable|byUser, 2, 2, t.run)
+	return t.command(c, answers|pickable|byUser, 2, unlimited, t.run)
 }
 
 func (t *policyTest) run(ctx context.Context, args []string) error {
@@ -190,6 +194,13 @@ func (t *policyTest) run(ctx context.Context, args []string) error {
 		return t.env.Usagef("-policy, -accessor and -token exclude each other")
 	}
 	fields := map[string]any{"operation": args[0], "path": cleanPath(args[1])}
+	if len(args) > 2 {
+		data, err := dataOf(args[2:], t.stdin)
+		if err != nil {
+			return localf("reading the data: %w", err)
+		}
+		fields["data"] = data
+	}
 	if t.token != "" {
 		token, err := t.takeToken(ctx, []string{t.token})
 		if err != nil {
@@ -198,7 +209,7 @@ func (t *policyTest) run(ctx context.Context, args []string) error {
 		fields["token"] = token
 	}
 	addGiven(fields, map[string]any{"policies": t.policies, "accessor": t.accessor, "sudo": t.sudo})
-	reply, err := t.client.Logical().WriteWithContext(ctx, "sys/policies/test", fields)
+	reply, err := t.client.Logical().WriteWithContext(ctx, policyTestPath, fields)
 	if err != nil {
 		return unasked("testing", err)
 	}

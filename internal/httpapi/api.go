@@ -111,6 +111,7 @@ func (a *API) addRoutes(all []route) {
 	var varying []*route
 	for i := range all {
 		r := &all[i]
+		r.known = namesOf(r.fields)
 		if !strings.Contains(r.path, "{") {
 			a.routes[r.path] = r
 			continue

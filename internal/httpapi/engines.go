@@ -20,6 +20,7 @@ func mountedRoute(e *engine.Route) *route {
 		path: e.Path, authority: byToken, sudo: e.Sudo, limit: e.Limit, ops: make(map[operation]handler),
 		summary: e.Summary, fields: e.Fields, query: e.Query, clear: e.Clear,
 	}
+	r.known = namesOf(e.Fields)
 	if e.Login {
 		r.authority = byNone
 	}

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,7 +170,33 @@ func (x *exchange) answer() (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if warning := x.ignored(); warning != "" && rep.raw == nil && rep.stream == nil && rep.plain == "" {
+		rep.warnings = append(slices.Clip(rep.warnings), warning)
+	}
 	return x.wrapped(rep)
+}
+
+// ignored warns of fields that mean nothing here, most likely typing errors. It names those that do mean something: what
+// was sent doesn't come back.
+func (x *exchange) ignored() string {
+	r := x.route
+	if r.raw || r.authority == byCeremony || r.known == nil || x.op != opUpdate && x.op != opPatch {
+		return ""
+	}
+	n := 0
+	for _, name := range x.fields.Names() {
+		if !r.known[name] {
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+		return ""
+	case len(r.known) == 0:
+		return fmt.Sprintf("%d of the fields that were sent mean nothing here and were ignored: it takes none", n)
+	}
+	return fmt.Sprintf("%d of the fields that were sent mean nothing here and were ignored; it takes: %s", n,
+		strings.Join(slices.Sorted(maps.Keys(r.known)), ", "))
 }
 
 // reads reports whether the request may have a body that means something.

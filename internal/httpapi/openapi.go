@@ -167,6 +167,18 @@ func parseFields(list string) []field {
 	return fields
 }
 
+// namesOf is the set of names in the table's "name type, ..."; nil for "*", which is any.
+func namesOf(list string) map[string]bool {
+	names := make(map[string]bool)
+	for _, f := range parseFields(list) {
+		if f.name == "*" {
+			return nil
+		}
+		names[f.name] = true
+	}
+	return names
+}
+
 // schemaOf is the schema of a type as the table names it; nil if there is no such type.
 func schemaOf(kind string) object {
 	switch kind {

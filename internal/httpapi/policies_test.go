@@ -104,7 +104,7 @@ path "sys/policies/acl/editor" { capabilities = ["deny"] }
 path "sys/quotas/rate-limit/*" { capabilities = ["read", "update", "delete"] }
 path "sys/quotas/rate-limit/all" { capabilities = ["deny"] }`))
 	s.do("PUT", "sys/policies/acl/Other", `{"policy":"`+readSecrets+`"}`, id).want(200)
-	s.do("PUT", "sys/quotas/rate-limit/Other", `{"rate":5,"path":"a"}`, id).want(204)
+	s.do("PUT", "sys/quotas/rate-limit/Other", `{"rate":5,"path":"cubbyhole/"}`, id).want(204)
 	for _, name := range []string{"editor", "Editor", "EDITOR", "%20editor", "editor%20"} {
 		s.do("PUT", "sys/policies/acl/"+name, `{"policy":"`+readSecrets+`"}`, id).wantErrors(403, "permission denied")
 		s.do("GET", "sys/policies/acl/"+name, "", id).wantErrors(403, "permission denied")

@@ -23,7 +23,7 @@ func TestQuotas(t *testing.T) {
 		t.Errorf("rate %v", data.body["rate"])
 	}
 	data = s.do("GET", path+"/kv", "", root).want(200).in("data")
-	for name, want := range map[string]any{"path": "secret", "rate": 50, "interval": 60, "block_interval": 30} {
+	for name, want := range map[string]any{"path": "secret/", "rate": 50, "interval": 60, "block_interval": 30} {
 		data.is(name, want)
 	}
 	s.do("LIST", path, "", root).want(200).in("data").is("keys", "[all kv]")

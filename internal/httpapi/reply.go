@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -160,6 +161,8 @@ func (x *exchange) respondError(err error) {
 			return
 		}
 		x.writeErrors(statusOf(f.Kind), x.explained(f))
+	case errors.Is(err, node.ErrMoved):
+		x.writeErrors(http.StatusServiceUnavailable, "the mounts are being changed: ask again")
 	case errors.Is(err, store.ErrUnknownOutcome):
 		x.logFailure(err)
 		x.writeErrors(http.StatusInternalServerError, "the outcome of the write is unknown: look what has become of it before you repeat it, request "+x.id())

@@ -79,9 +79,10 @@ type route struct {
 
 	// For people and for the OpenAPI document.
 	summary string
-	fields  string // of the body of an update: "name type, ...", the type a string if there is none
-	query   string // the same of a read's query
-	clear   string // names of fields, in requests and replies, that audit devices may show as they are
+	fields  string          // of the body of an update: "name type, ...", the type a string if there is none
+	query   string          // the same of a read's query
+	known   map[string]bool // the names in fields; nil: anything
+	clear   string          // names of fields, in requests and replies, that audit devices may show as they are
 
 	dropFields string // the same of a delete's body, beside the credential of a ceremony
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
@@ -99,7 +100,7 @@ func (n *Node) Tidy(ctx context.Context, a Access) error {
 	})
 }
 
-// sweepEngines lets each mount remove what has expired in it.
+// sweepEngines lets each mount remove what has expired in it, whatever became of the others.
 func (n *Node) sweepEngines(ctx context.Context, act *active) error {
 	sys, err := act.snapshot(ctx)
 	if err != nil {
@@ -112,11 +113,9 @@ func (n *Node) sweepEngines(ctx context.Context, act *active) error {
 				continue
 			}
 			if s, ok := k.engine.(engine.Sweeper); ok {
-				if err := s.Sweep(ctx, store.WithinStore(act.Barrier, e.Records()), n.Now()); err != nil {
-					return err
-				}
+				err = errors.Join(err, s.Sweep(ctx, store.WithinStore(act.Barrier, e.Records()), n.Now()))
 			}
 		}
 	}
-	return nil
+	return err
 }

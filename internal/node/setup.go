@@ -206,12 +206,12 @@ func (c *Call) PutRateLimit(q Quota) error {
 	case q.Block < 0:
 		return errQuotaBlock
 	}
-	q.Path = strings.Trim(q.Path, "/")
+	q.Path = strings.TrimPrefix(q.Path, "/")
 	if _, _, mounted := c.sys.mounts.Find(q.Path); q.Path != "" && !mounted {
 		return errQuotaMount
 	}
 	for _, other := range c.sys.quotas {
-		if other.Path == q.Path && other.Name != q.Name {
+		if strings.TrimSuffix(other.Path, "/") == strings.TrimSuffix(q.Path, "/") && other.Name != q.Name {
 			return errQuotaPath
 		}
 	}

@@ -39,79 +39,98 @@ func Parse(name, text string) (*Policy, error) {
 	if name == Root || name == Wrapping {
 		return nil, errBuiltIn
 	}
-	file, err := read(text)
+	rules, _, err := read(text)
 	if err != nil {
 		return nil, err
 	}
-	content, diags := file.Content(&hcl.BodySchema{
-		Attributes: []hcl.AttributeSchema{{Name: "name"}},
-		Blocks:     []hcl.BlockHeaderSchema{{Type: "path", LabelNames: []string{"path"}}},
-	})
-	if diags.HasErrors() {
-		return nil, mistake(diags, "name and path")
-	}
-	p := &Policy{Name: name}
-	for _, block := range content.Blocks {
-		r, err := readRule(block)
-		if err != nil {
-			return nil, err
-		}
-		p.Rules = append(p.Rules, *r)
-	}
-	return p, nil
+	return &Policy{Name: name, Rules: rules}, nil
 }
 
 // Format returns the text in its canonical layout, with its comments.
 func Format(text string) (string, error) {
-	if _, err := Parse("", text); err != nil {
+	_, hcl2, err := read(text)
+	if err != nil {
 		return "", err
 	}
 	text = strings.TrimSpace(text)
-	if text == "" {
+	if isJSON(text) {
+		var out bytes.Buffer
+		if err := json.Indent(&out, []byte(text), "", "  "); err != nil {
+			return "", errAt(1, "this JSON has a mistake in it: correct it")
+		}
+		return out.String() + "\n", nil
+	}
+	hcl2 = bytes.TrimSpace(hcl2)
+	if len(hcl2) == 0 {
 		return "", nil
 	}
-	if !isJSON(text) {
-		return string(hclwrite.Format([]byte(text + "\n"))), nil
-	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, []byte(text), "", "  "); err != nil {
-		return "", errAt(1, "this JSON has a mistake in it: correct it")
-	}
-	return out.String() + "\n", nil
+	return string(hclwrite.Format(append(hcl2, '\n'))), nil
 }
 
 func isJSON(text string) bool { return strings.HasPrefix(strings.TrimSpace(text), "{") }
 
-// read parses a text as far as its language goes.
-func read(text string) (hcl.Body, error) {
+// read returns what a text says, and the text itself, in the form that HCL 2 takes if it was in that of older HCL.
+func read(text string) ([]Rule, []byte, error) {
 	switch {
 	case len(text) > MaxText:
-		return nil, errLong
+		return nil, nil, errLong
 	case !utf8.ValidString(text):
-		return nil, errUTF8
+		return nil, nil, errUTF8
 	}
-	src := []byte(text)
-	var f *hcl.File
-	var diags hcl.Diagnostics
+	s := source{text: []byte(text)}
 	if isJSON(text) {
-		if line := DeepJSON(src, maxDepth); line > 0 {
-			return nil, errAt(line, "brackets are nested too deeply: use fewer")
+		if line := DeepJSON(s.text, maxDepth); line > 0 {
+			return nil, nil, errAt(line, "brackets are nested too deeply: use fewer")
 		}
-		f, diags = hcljson.Parse(src, "")
-	} else {
-		tokens, lexed := hclsyntax.LexConfig(src, "", hcl.InitialPos)
-		if lexed.HasErrors() {
-			return nil, mistake(lexed, "")
-		}
-		if err := guardHCL(tokens); err != nil {
+		rules, err := s.rules(hcljson.Parse(s.text, ""))
+		return rules, s.text, err
+	}
+	tokens, lexed := hclsyntax.LexConfig(s.text, "", hcl.InitialPos)
+	if lexed.HasErrors() {
+		return nil, nil, s.mistake(lexed, "")
+	}
+	if err := guardHCL(tokens); err != nil {
+		return nil, nil, err
+	}
+	rules, err := s.hcl2()
+	if err != nil {
+		s = layOut(s.text, tokens)
+		rules, err = s.hcl2()
+	}
+	return rules, s.text, err
+}
+
+// source is a text to parse, with the author's number of each line of it; lines is nil in a text as its author wrote it.
+type source struct {
+	text  []byte
+	lines []int
+}
+
+func (s source) hcl2() ([]Rule, error) {
+	return s.rules(hclsyntax.ParseConfig(s.text, "", hcl.InitialPos))
+}
+
+// rules reads what the parser made of the text.
+func (s source) rules(f *hcl.File, diags hcl.Diagnostics) ([]Rule, error) {
+	if diags.HasErrors() {
+		return nil, s.mistake(diags, "")
+	}
+	content, diags := f.Body.Content(&hcl.BodySchema{
+		Attributes: []hcl.AttributeSchema{{Name: "name"}},
+		Blocks:     []hcl.BlockHeaderSchema{{Type: "path", LabelNames: []string{"path"}}},
+	})
+	if diags.HasErrors() {
+		return nil, s.mistake(diags, "name and path")
+	}
+	var rules []Rule
+	for _, block := range content.Blocks {
+		r, err := s.rule(block)
+		if err != nil {
 			return nil, err
 		}
-		f, diags = hclsyntax.ParseConfig(src, "", hcl.InitialPos)
+		rules = append(rules, *r)
 	}
-	if diags.HasErrors() {
-		return nil, mistake(diags, "")
-	}
-	return f.Body, nil
+	return rules, nil
 }
 
 // guardHCL lets only through what blocks of plain values are made of, because the parser recurses without a limit and
@@ -164,19 +183,30 @@ func errAt(line int, sentence string) error {
 	return fault.Newf(fault.Invalid, "policy text, line %d: %s", line, sentence)
 }
 
+func (s source) errAt(line int, sentence string) error {
+	if len(s.lines) > 0 {
+		line = s.lines[min(line, len(s.lines))-1]
+	}
+	return errAt(line, sentence)
+}
+
 // mistake makes a fault of the first thing that the parser found. Only its summary is told: the details may repeat what
 // was written. known are the names that would have been right there.
-func mistake(diags hcl.Diagnostics, known string) error {
+func (s source) mistake(diags hcl.Diagnostics, known string) error {
 	first := diags[slices.IndexFunc(diags, func(d *hcl.Diagnostic) bool { return d.Severity == hcl.DiagError })]
 	line := 1
 	if first.Subject != nil {
 		line = first.Subject.Start.Line
 	}
+	advice := "correct it"
 	switch first.Summary {
 	case "Unsupported argument", "Unsupported block type", "Extraneous JSON object property":
-		return errAt(line, "a name that isn't known here: use "+known)
+		return s.errAt(line, "a name that isn't known here: use "+known)
+	case "Argument definition required", "Argument or block definition required", "Invalid single-argument block definition",
+		"Missing newline after argument", "Missing newline after block definition", "Unexpected comma after argument":
+		advice = "put each block and each setting on a line of its own, a setting as its name, =, and its value"
 	}
-	return errAt(line, strings.ToLower(first.Summary)+": correct it")
+	return s.errAt(line, strings.ToLower(first.Summary)+": "+advice)
 }
 
 // key is one that a path block may have.
@@ -212,11 +242,11 @@ func keys() []key {
 	}
 }
 
-func readRule(block *hcl.Block) (*Rule, error) {
+func (s source) rule(block *hcl.Block) (*Rule, error) {
 	line := block.DefRange.Start.Line
 	path, err := canonical(block.Labels[0])
 	if err != nil {
-		return nil, errAt(line, err.Error())
+		return nil, s.errAt(line, err.Error())
 	}
 	r := &Rule{Path: path}
 	known := keys()
@@ -226,13 +256,13 @@ func readRule(block *hcl.Block) (*Rule, error) {
 	}
 	content, diags := block.Body.Content(schema)
 	if diags.HasErrors() {
-		return nil, mistake(diags, "capabilities, required_parameters, allowed_parameters, denied_parameters, "+
+		return nil, s.mistake(diags, "capabilities, required_parameters, allowed_parameters, denied_parameters, "+
 			"min_wrapping_ttl, max_wrapping_ttl or comment")
 	}
 	for _, k := range known {
 		if attr := content.Attributes[k.name]; attr != nil {
 			if err := k.read(r, attr.Expr); err != nil {
-				return nil, errAt(attr.NameRange.Start.Line, k.name+": "+err.Error())
+				return nil, s.errAt(attr.NameRange.Start.Line, k.name+": "+err.Error())
 			}
 		}
 	}
@@ -240,7 +270,7 @@ func readRule(block *hcl.Block) (*Rule, error) {
 		r.Capabilities = Deny
 	}
 	if r.MaxWrap != 0 && r.MaxWrap < r.MinWrap {
-		return nil, errAt(line, "max_wrapping_ttl is less than min_wrapping_ttl: correct one of them")
+		return nil, s.errAt(line, "max_wrapping_ttl is less than min_wrapping_ttl: correct one of them")
 	}
 	return r, nil
 }

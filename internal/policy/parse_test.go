@@ -135,7 +135,6 @@ func TestParseRefuses(t *testing.T) {
 		{`{"path": {"a": 1}}`, "line 1: incorrect json value type"},
 		{`path {}`, "line 1: missing path for path: correct it"},
 		{`path "a" "canary" {}`, "line 1: extraneous label for path"},
-		{`path "a" {} path "b" {}`, "line 1: missing newline after block definition"},
 		{"path \"a\" {\n", "line 1: "},
 		{"\x00", ""},
 		{"\xff", "must be text in UTF-8"},
@@ -205,10 +204,12 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever passes means the same in its canonical layout, can be compiled, and isn't repeated by an error.
+// FuzzParse: whatever passes means the same in its canonical layout, which HCL 2 takes, can be compiled, and isn't repeated
+// by an error. What HCL 2 takes means the same laid out anew.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		full, fullJSON, DefaultText, "", "{}", `path "a" {}`, `{"path":[{"a":{"policy":"read"}}]}`, `path "a" { denied_parameters = { a = [1.5e3], "A" = [] } }`,
+		`"path" "a" { "policy" = "read" /* c */ } path "b" { allowed_parameters { "x" = [] y = [1] }, comment = true, }`, "path # c\n\"a\"\n{ policy\n= \"read\" capabilities = [\n] } }",
 		"path \"a\" {\n  capabilities = [\n\"read\", // x\n\"list\" ]\n}", `path "+/b/+/c*" { max_wrapping_ttl = "7d" }`, "/* c */ path\t\"x\"\t{}", "{\"path\":{\"a\":{\"//\":\"\",\"comment\":\"\\u0000\"}}}",
 	} {
 		f.Add(s)
@@ -232,9 +233,16 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := Parse("p", formatted)
-		if err != nil || fmt.Sprint(again.Rules) != fmt.Sprint(p.Rules) {
+		s := source{text: []byte(formatted)}
+		again, err := s.hcl2()
+		if isJSON(formatted) {
+			again, _, err = read(formatted)
+		}
+		if err != nil || fmt.Sprint(again) != fmt.Sprint(p.Rules) {
 			t.Fatalf("%v\n%v\n%v\n%s", err, p, again, formatted)
+		}
+		if plain, laid, ok := bothWays(text); ok && fmt.Sprint(plain) != fmt.Sprint(laid) {
+			t.Fatalf("as it stands %v\nlaid out %v", plain, laid)
 		}
 		a := Compile(p)
 		for _, r := range p.Rules {

@@ -99,7 +99,6 @@ func Builtin(name string) *Policy {
 		return &Policy{Name: Root, root: true}
 	case Wrapping:
 		return &Policy{Name: Wrapping, Rules: []Rule{
-			{Path: "cubbyhole/response", Capabilities: Create | Read},
 			{Path: "sys/wrapping/unwrap", Capabilities: Update},
 		}}
 	}

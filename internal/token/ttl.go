@@ -23,6 +23,7 @@ var (
 
 const (
 	warnTTL      = "the ttl asked for is over the longest that is allowed: it was cut to that"
+	warnNear     = "the token is near the end of its longest lifetime: it was renewed for less than its ttl, and can't be for longer"
 	warnPeriod   = "the period asked for is over the longest ttl that is allowed: renewals grant only that"
 	warnExplicit = "the explicit_max_ttl asked for is over the longest that is allowed: it was cut to that"
 )
@@ -45,6 +46,9 @@ func (t *Tokens) bornWith(e *Entry, spec Spec, parent *Entry) (warnings []string
 	e.Renewable = !spec.NotRenewable
 	more, err := t.grant(e, cmp.Or(want, spec.DefaultTTL, t.defaultTTL), e.Created)
 	e.CreationTTL = e.TTL
+	if spec.TTL == 0 { // nobody asked for what was cut
+		more = slices.DeleteFunc(more, func(w string) bool { return w == warnTTL })
+	}
 	return append(warnings, more...), err
 }
 
@@ -127,7 +131,11 @@ func (t *Tokens) lengthen(r store.Reader, e *Entry, by Renewal) (warnings []stri
 		e.setTerms(p, e.MaxTTL)
 		usual = cmp.Or(p.TTL, by.DefaultTTL, usual)
 	}
-	return t.grant(e, cmp.Or(by.Increment, usual), t.now())
+	warnings, err = t.grant(e, cmp.Or(by.Increment, usual), t.now())
+	if i := slices.Index(warnings, warnTTL); i >= 0 && by.Increment == 0 {
+		warnings[i] = warnNear
+	}
+	return warnings, err
 }
 
 // setTerms sets what a user or role may change later, in a mount with this longest TTL, which alone binds a period.

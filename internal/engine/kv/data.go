@@ -71,8 +71,8 @@ func number(r *engine.Request, name string) (int, error) {
 		return 0, nil
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, fault.Newf(fault.Invalid, "%q must be a whole number", name)
+	if err != nil || n < 0 {
+		return 0, fault.Newf(fault.Invalid, "%q must be a whole number that isn't negative", name)
 	}
 	return n, nil
 }
