@@ -193,7 +193,7 @@ func TestPromise8(t *testing.T) {
 	if self, err := v.Auth().Token().LookupSelf(); err != nil || fmt.Sprint(self.Data["policies"]) != "[root]" {
 		t.Errorf("the new token: %+v, %v", self, err)
 	}
-	t.Log("NOT TESTED HERE: the bao and vault command lines, hvac and node-vault; their libraries' wire is")
+	t.Log("NOT TESTED: the bao and vault command lines. node-vault and hvac are, in compat/clients, and so are the libraries of those command lines")
 }
 
 // Promise 9: every node tells the truth. With a shared store, what one node acknowledged every other honours at once.

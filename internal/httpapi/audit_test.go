@@ -341,6 +341,27 @@ func TestUnauditedAnswersAreNotSent(t *testing.T) {
 	}
 }
 
+// A token whose reply is not sent doesn't stay behind, where nobody knows it.
+func TestUnauditedTokensDie(t *testing.T) {
+	for _, name := range []string{"token create", "userpass", "approle", "wrapped read"} {
+		s, p := taped(t)
+		s.init(1, 1)
+		s.unseal(1)
+		s.mountAll()
+		d := s.deeds()[name]
+		tokens := func() int {
+			p.takes(noEnd)
+			return len(s.do("LIST", "auth/token/accessors", "", withToken(s.root)).want(200).in("data").body["keys"].([]any))
+		}
+		before := tokens()
+		p.takes(1)
+		s.perform(d).want(500)
+		if after := tokens(); after != before {
+			t.Errorf("%s: %d tokens, %d before", name, after, before)
+		}
+	}
+}
+
 // Every route with every operation has two entries, or none where there is nothing to tell; nothing in them is what was
 // sent or shown.
 func TestEveryRouteIsAudited(t *testing.T) {

@@ -97,7 +97,7 @@ func serveMount(x *exchange) (*reply, error) {
 	}
 	if issued != nil {
 		x.fields.Own(issued.ID.Reveal())
-		rep.auth = newAuth(issued.Token, issued.ID.Reveal())
+		rep.auth, rep.made = newAuth(issued.Token, issued.ID.Reveal()), true
 		rep.warnings = append(rep.warnings, issued.Warnings...)
 		rep.inner = issued.Token.Accessor
 	}

@@ -28,6 +28,7 @@ type reply struct {
 	data     any
 	lease    time.Duration // how long data may be kept
 	auth     *authBlock
+	made     bool      // auth is of a token that nobody has seen before
 	inner    string    // accessor of what is in it, told beside a wrapping token
 	wrap     *wrapInfo // in place of all that
 	warnings []string

@@ -222,17 +222,17 @@ func unknownRoute() *route {
 }
 
 func unknownPath(x *exchange) (*reply, error) {
-	known := strings.HasPrefix(x.path, "sys/") || strings.HasPrefix(x.path, "auth/token/") || x.Node.Locate(x.path) != nil
-	err := errNoHandler
-	if known {
-		err = errUnknownPath
+	// Another server may have mounted something there, of which this one hasn't heard.
+	if err := x.Node.Refresh(x.r.Context()); err != nil {
+		return nil, err
 	}
-	rep, refused := nothingHere(err)(x)
-	// The look at the token has shown the latest table of mounts.
 	if x.locate(); x.place != nil {
 		return nil, node.ErrMoved
 	}
-	return rep, refused
+	if strings.HasPrefix(x.path, "sys/") || strings.HasPrefix(x.path, "auth/token/") || x.Node.Locate(x.path) != nil {
+		return nothingHere(errUnknownPath)(x)
+	}
+	return nothingHere(errNoHandler)(x)
 }
 
 // nothingListed is a list without entries.

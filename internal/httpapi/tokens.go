@@ -210,7 +210,7 @@ func create(orphan bool) handler {
 			if id, e, rep.warnings, err = c.Create(spec); err != nil {
 				return err
 			}
-			rep.auth, rep.inner = newAuth(e, id.Reveal()), e.Accessor
+			rep.auth, rep.inner, rep.made = newAuth(e, id.Reveal()), e.Accessor, true
 			return nil
 		})
 		x.fields.Own(id.Reveal())

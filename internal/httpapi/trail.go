@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/token"
 )
 
@@ -153,10 +155,30 @@ func (x *exchange) audited(rep *reply, err error) (*reply, error) {
 	switch {
 	case x.Audit.Write(x.r.Context(), &e) == nil:
 		return rep, err
-	case err == nil && x.op != opRead && x.op != opList:
-		return nil, errUntold
+	case err != nil:
+		return nil, errUnaudited
 	}
-	return nil, errUnaudited
+	x.withdraw(rep)
+	if x.op == opRead || x.op == opList {
+		return nil, errUnaudited
+	}
+	return nil, errUntold
+}
+
+// withdraw revokes the tokens in a reply that is not sent: nobody will ever know them.
+func (x *exchange) withdraw(rep *reply) {
+	var unseen [][]byte
+	if rep.auth != nil && rep.made {
+		unseen = append(unseen, rep.auth.ClientToken)
+	}
+	if rep.wrap != nil {
+		unseen = append(unseen, rep.wrap.Token)
+	}
+	for _, id := range unseen {
+		if err := x.Node.Withdraw(x.r.Context(), secret.Copy(id)); err != nil {
+			x.logFailure(fmt.Errorf("a token that nobody knows was not revoked: %w", err))
+		}
+	}
 }
 
 // auditedData is the content of a reply as JSON, nil if it is none.

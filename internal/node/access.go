@@ -146,13 +146,8 @@ func (n *Node) Live(ctx context.Context, id secret.Bytes) bool {
 	return err == nil
 }
 
-// Allowed is nil if the token is live and its policies allow the access. It counts no use: the request that asks goes on
-// to a View or an Update.
-func (n *Node) Allowed(ctx context.Context, a Access) error {
-	return n.use(ctx, func(ctx context.Context, act *active) error { return n.allowed(ctx, act, a) })
-}
-
-// admit is Allowed for a request that ends where it is refused: that counts as a use.
+// admit is nil if the token is live and its policies allow the access. It counts no use, unless it refuses: the request
+// that asks goes on to a View or an Update, or ends here.
 func (n *Node) admit(ctx context.Context, a Access) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
 		j, err := n.look(ctx, act, a)

@@ -88,6 +88,20 @@ func (c *Call) Create(spec token.Spec) (secret.Bytes, *token.Entry, []string, er
 	return c.Tokens.Create(c.Tx, c.Token, spec)
 }
 
+// Withdraw revokes a token that was made for a reply which is not sent, and wipes its ID.
+func (n *Node) Withdraw(ctx context.Context, id secret.Bytes) error {
+	defer id.Wipe()
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		return act.Barrier.Update(ctx, func(tx store.Tx) error {
+			e, err := act.tokens.Authenticate(tx, id.Reveal())
+			if err != nil {
+				return err
+			}
+			return act.tokens.RevokeTree(tx, e)
+		})
+	})
+}
+
 // Tidy removes what has expired, and what leads to no token.
 func (n *Node) Tidy(ctx context.Context, a Access) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {

@@ -428,7 +428,7 @@ func TestWrappingTokenIsGoodForNothingElse(t *testing.T) {
 	id := string(w.Token.Reveal())
 	for _, path := range []string{"auth/token/lookup-self", "cubbyhole/response", "secret/a", "auth/token/renew-self"} {
 		for _, want := range []policy.Capability{policy.Read, policy.Update, policy.List} {
-			if err := c.node.Allowed(t.Context(), c.access(id, path, want)); !errors.Is(err, ErrDenied) {
+			if err := c.node.admit(t.Context(), c.access(id, path, want)); !errors.Is(err, ErrDenied) {
 				t.Errorf("%s: %v", path, err)
 			}
 		}

@@ -107,7 +107,7 @@ func TestCreate(t *testing.T) {
 		}},
 		{"HugeTTL", "root", Spec{Policies: def, TTL: 1<<63 - 1}, want{policies: def, ttl: 768 * time.Hour, warnings: 1}},
 		{"DefaultTTLOfMount", "root", Spec{Policies: def, DefaultTTL: day}, want{policies: def, ttl: day}},
-		{"DefaultOverMaxOfMount", "root", Spec{Policies: def, DefaultTTL: day, MaxTTL: time.Hour}, want{policies: def, ttl: time.Hour, warnings: 1}},
+		{"DefaultOverMaxOfMount", "root", Spec{Policies: def, DefaultTTL: day, MaxTTL: time.Hour}, want{policies: def, ttl: time.Hour, warnings: 0}},
 		{"LongerMaxOfMount", "root", Spec{Policies: def, TTL: 1000 * day, MaxTTL: 900 * day}, want{policies: def, ttl: 900 * day, warnings: 1}},
 		{"MoreBySudo", "dev", Spec{Sudo: true, Policies: []string{"ops"}}, want{policies: []string{"default", "ops"}, ttl: 768 * time.Hour, warnings: 1}},
 		{"DefaultBySudo", "bare", Spec{Sudo: true, Policies: []string{"dev"}}, want{policies: []string{"default", "dev"}, ttl: 768 * time.Hour, warnings: 1}},

@@ -46,7 +46,7 @@ func (t *Tokens) bornWith(e *Entry, spec Spec, parent *Entry) (warnings []string
 	e.Renewable = !spec.NotRenewable
 	more, err := t.grant(e, cmp.Or(want, spec.DefaultTTL, t.defaultTTL), e.Created)
 	e.CreationTTL = e.TTL
-	if spec.TTL == 0 { // nobody asked for what was cut
+	if spec.TTL == 0 && spec.Period == 0 { // nobody asked for what was cut
 		more = slices.DeleteFunc(more, func(w string) bool { return w == warnTTL })
 	}
 	return append(warnings, more...), err
