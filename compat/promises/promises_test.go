@@ -221,6 +221,7 @@ func TestPromise9(t *testing.T) {
 			t.Fatal("what one node revoked lives on at the other")
 		}
 	}
+	changesBind(t, a.with(one.Root), b.with(two.Root))
 	nonce, otp := a.start()
 	b.want(400, "PUT", attempt, nil)
 	b.approve(0, nonce)
@@ -246,4 +247,26 @@ func TestPromise9(t *testing.T) {
 	if a.want(200, "GET", attempt, nil)["started"] != false {
 		t.Error("what one node cancelled goes on at the other")
 	}
+}
+
+// changesBind changes policies and mounts through one node, and looks at once through the other.
+func changesBind(t *testing.T, a, b asker) {
+	t.Helper()
+	a.want(204, "POST", "sys/mounts/shared", fields{"type": "kv"})
+	b.want(204, "POST", "shared/app", fields{"v": "1"})
+	app := a.want(200, "POST", "auth/token/create", fields{"policies": []string{"app"}})["auth"].(map[string]any)["client_token"].(string)
+	there, here := b.with(app), a.with(app)
+	for range 10 {
+		there.want(403, "GET", "shared/app", nil)
+		a.want(204, "PUT", "sys/policies/acl/app", fields{"policy": `path "shared/*" { capabilities = ["read"] }`})
+		there.want(200, "GET", "shared/app", nil)
+		b.want(204, "DELETE", "sys/policies/acl/app", nil)
+		here.want(403, "GET", "shared/app", nil)
+	}
+	b.want(204, "DELETE", "sys/mounts/shared", nil)
+	a.want(404, "GET", "shared/app", nil)
+	a.want(204, "POST", "sys/mounts/shared", fields{"type": "kv"}) // another one at the same path
+	b.want(404, "GET", "shared/app", nil)
+	b.want(204, "DELETE", "sys/mounts/shared", nil)
+	b.want(204, "POST", "auth/token/revoke", fields{"token": app})
 }

@@ -84,16 +84,25 @@ func New(o Options) *Broker {
 }
 
 // Check says what is wrong with a device, as a fault. Those of the configuration may write to any file and to sockets;
-// those made over the API only below Options.Dir, and at a path where there is no device yet.
+// those made over the API only below Options.Dir, and at a path where there is no device yet. No
+// two devices may share a file: the second would give it another mode, and lines of another prefix.
 func (b *Broker) Check(d Device, fromConfig bool) error {
 	if !fromConfig && b.find(d.Path) != nil {
 		return fault.New(fault.Invalid, "there is an audit device at this path already: disable it first, or choose another path")
 	}
 	s, err := b.read(d, fromConfig)
+	if err == nil {
+		err = s.checkPlace()
+	}
 	if err != nil {
 		return err
 	}
-	return s.checkPlace()
+	for _, other := range *b.live.Load() {
+		if s.shares(&other.settings) {
+			return fault.New(fault.Invalid, "another audit device writes to this file already: give this one another, best on another disk")
+		}
+	}
+	return nil
 }
 
 // SetConfigured opens the devices of the configuration, once at start.

@@ -273,6 +273,17 @@ func (s *settings) checkPlace() error {
 	return nil
 }
 
+// shares reports whether two devices write to one file, however each of them spells it.
+func (s *settings) shares(other *settings) bool {
+	if s.kind != kindFile || other.kind != kindFile {
+		return false
+	}
+	a, b := filepath.Join(s.folder, s.name), filepath.Join(other.folder, other.name)
+	one, err := os.Stat(a)
+	two, err2 := os.Stat(b)
+	return a == b || err == nil && err2 == nil && os.SameFile(one, two)
+}
+
 // open makes the device ready to be written.
 func (s *settings) open() (sink, error) {
 	switch {

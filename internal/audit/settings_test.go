@@ -177,3 +177,24 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+// However the file of another device is spelled, it stays that device's.
+func TestFileInUse(t *testing.T) {
+	r := newRig(t)
+	file := filepath.Join(r.dir, "audit.log")
+	if err := r.SetConfigured([]Device{{Path: "first/", Type: "file", Options: map[string]string{"file_path": file}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(file, filepath.Join(r.dir, "hard.log")); err != nil {
+		t.Fatal(err)
+	}
+	for _, spelling := range []string{file, "audit.log", "./x/../audit.log", r.dir + "//audit.log", "hard.log"} {
+		err := r.Check(Device{Path: "second/", Type: "file", Options: map[string]string{"file_path": spelling, "mode": "0664"}}, false)
+		if err == nil || !strings.Contains(err.Error(), "writes to this file already") {
+			t.Errorf("%s: %v", spelling, err)
+		}
+	}
+	if err := r.Check(Device{Path: "second/", Type: "file", Options: map[string]string{"file_path": "other.log"}}, false); err != nil {
+		t.Error(err)
+	}
+}

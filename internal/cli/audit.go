@@ -67,12 +67,15 @@ Files can only be below the folder that the server's configuration names with au
 	c.Flags.StringVar(&path, "path", "", "`PATH` to name it by, by default its type")
 	setText(&c.Flags, fields, "description", "`TEXT` shown where devices are listed")
 	setBool(&c.Flags, fields, "local", "keep it out of replication")
-	return s.command(c, byUser, 1, unlimited, func(ctx context.Context, args []string) error {
+	return s.command(c, byUser|placed, 1, unlimited, func(ctx context.Context, args []string) error {
 		options, err := dataOf(args[1:], s.stdin)
 		if err != nil {
 			return localf("reading the options: %w", err)
 		}
 		at := mountPath(path)
+		if dotted(at) {
+			return localf("%w", errDotted)
+		}
 		if at == "" {
 			at = args[0]
 		}
@@ -86,7 +89,7 @@ func (a *app) auditDisableCommand() *command.C {
 	c := &command.C{Name: "disable", Usage: "[flags] PATH", Help: `Disable an audit device. What it wrote stays where it is.
 
   quorate audit disable file`}
-	return s.command(c, byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return s.command(c, byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		path := mountPath(args[0])
 		return s.drop(ctx, "disabling the audit device", "sys/audit/"+path, "disabled the audit device, if there was one, at "+path+"/")
 	})
@@ -100,7 +103,7 @@ The text is asked for without showing it; with - it is read from standard input.
 
   quorate audit hash file
   quorate print token | quorate audit hash file -`}
-	return s.command(c, answers|pickable|byUser, 1, 2, func(ctx context.Context, args []string) error {
+	return s.command(c, answers|pickable|byUser|placed, 1, 2, func(ctx context.Context, args []string) error {
 		if len(args) == 2 && args[1] != "-" {
 			return s.env.Usagef("the text is asked for, or - for standard input")
 		}

@@ -59,10 +59,11 @@ func (a *app) say(format string, args ...any) {
 	fmt.Fprintf(a.stderr, format+"\n", args...)
 }
 
-// printValue prints one bare value: with a newline only where a person reads it, as scripts expect.
+// printValue prints one bare value: as it is, as scripts expect, but where a person reads it with a newline, and so that it
+// does nothing to the terminal.
 func (a *app) printValue(v string) error {
 	if isTerminal(a.stdout) {
-		v += "\n"
+		v = visible(v, "\n\t") + "\n"
 	}
 	return a.write(v)
 }

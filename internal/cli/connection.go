@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -84,6 +85,9 @@ func (c *connection) client(token string) (*api.Client, error) {
 		return nil, localf("setting up the client: %w", err)
 	}
 	client = client.WithResponseCallbacks(refuseRedirect)
+	if c.curl {
+		client = client.WithRequestCallbacks(quoteHeaders)
+	}
 	client.SetToken(token)
 	if c.namespace != "" {
 		client.SetNamespace(c.namespace)
@@ -95,6 +99,20 @@ func (c *connection) client(token string) (*api.Client, error) {
 		client.SetWrappingLookupFunc(func(string, string) string { return c.wrapTTL })
 	}
 	return client, nil
+}
+
+// inQuotes is for text that stands between double quotes in a shell, and still means itself there.
+var inQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
+
+// quoteHeaders prepares a request that the api module prints as a command: it puts headers in quotes as they are.
+func quoteHeaders(r *api.Request) {
+	r.WrapTTL = inQuotes.Replace(r.WrapTTL)
+	r.Headers = r.Headers.Clone()
+	for _, values := range r.Headers {
+		for i := range values {
+			values[i] = inQuotes.Replace(values[i])
+		}
+	}
 }
 
 // refuseRedirect makes an error of a redirect that is not followed: the api module takes it for success.
@@ -245,7 +263,11 @@ func requestText(err error) (text string, ok bool) {
 	switch {
 	case errors.As(err, &curl):
 		text, err = curl.CurlString()
-		return strings.ReplaceAll(text, "$(bao print token)", "$(quorate print token)"), err == nil
+		// The URL comes last, quoted as Go does; what else a shell acts on is percent-encoded in it.
+		if url := strconv.Quote(curl.URL.String()); strings.HasSuffix(text, url) {
+			text = strings.TrimSuffix(text, url) + strings.ReplaceAll(url, "$", `\$`)
+		}
+		return strings.Replace(text, "$(bao print token)", "$(quorate print token)", 1), err == nil
 	case errors.As(err, &policy):
 		text, err = policy.HCLString()
 		return text, err == nil

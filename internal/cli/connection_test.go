@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -248,6 +249,47 @@ func TestPrintedRequests(t *testing.T) {
 	if len(r.tty.prompts) != 0 || len(r.seen) != 0 {
 		t.Errorf("asked %q and sent %v", r.tty.prompts, r.seen)
 	}
+}
+
+// What is printed for a shell means in it what was asked for: nothing is expanded but the token.
+func TestPrintedRequestInShell(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("there is no sh")
+	}
+	r := newRig(t)
+	t.Setenv("BAO_TOKEN", "s.secret")
+	const odd = "a$HOME \"`echo b`\" $(echo c) \\'"
+	t.Setenv("BAO_NAMESPACE", odd)
+	got := r.ok("list", "-output-curl-string", "-header=X-Odd="+odd, "-wrap-ttl="+odd, "-after="+odd, "secret/$HOME/$(echo d)`echo e`")
+	out, err := exec.Command(sh, "-c", "curl() { printf '<%s>\n' \"$@\"; }; quorate() { echo T; }\n"+got.out).CombinedOutput()
+	text := string(out)
+	for _, part := range []string{
+		"<X-Odd: " + odd + ">", "<X-Vault-Wrap-Ttl: " + odd + ">", "<X-Vault-Namespace: " + odd + ">", "<X-Vault-Token: T>",
+		"/v1/secret/$HOME/$%28echo%20d%29%60echo%20e%60?",
+	} {
+		if err != nil || !strings.Contains(text, part) {
+			t.Errorf("%v: no %s in\n%s\nof\n%s", err, part, text, got.out)
+		}
+	}
+}
+
+// A name that leads out of its place is refused: the api module would resolve it, and delete a mount for a policy.
+func TestDottedNames(t *testing.T) {
+	r := newRig(t)
+	for _, line := range []string{
+		"policy delete ../../mounts/secret", "policy read x/../y", "policy write ../x -", "secrets disable ../auth/userpass", "auth disable ./x",
+		"auth tune ../../x", "secrets enable -path=../auth/x kv", "secrets enable ../auth/x", "audit disable ../mounts/secret", "audit enable -path=.. file",
+		"audit enable .. a=b", "audit hash .. -", "lease revoke -prefix ../../mounts/secret", "delete auth/userpass/users/../../../sys/mounts/secret",
+		"read secret/../x", "list secret/..", "write secret/./x a=b", "write -f secret/../x",
+	} {
+		r.fails(exitLocal, []string{"no . or .. in it"}, strings.Fields(line)...)
+	}
+	if len(r.seen) > 0 {
+		t.Errorf("sent %v", r.seen)
+	}
+	r.on("GET secret/a..b/.c", 200, `{"data":{"x":"y"}}`)
+	r.ok("read", "secret/a..b/.c")
 }
 
 // A sealed server is told of at once: it stays sealed until people have met. Another 503 is tried again.

@@ -137,7 +137,7 @@ func (f *failure) write(w io.Writer) {
 func refusal(r *api.ResponseError) string {
 	var b strings.Builder
 	what := map[bool]string{true: "Raw Message", false: "Errors"}[r.RawError]
-	fmt.Fprintf(&b, "URL: %s %s\nCode: %d. %s:\n\n", r.HTTPMethod, r.URL, r.StatusCode, what)
+	fmt.Fprintf(&b, "URL: %s %s\nCode: %d. %s:\n\n", r.HTTPMethod, printable(r.URL), r.StatusCode, what)
 	for _, text := range r.Errors {
 		fmt.Fprintf(&b, "* %s\n", printable(strings.TrimSpace(text)))
 	}

@@ -57,7 +57,7 @@ func (a *app) leaseRevokeCommand() *command.C {
 	c.Flags.BoolVar(&prefix, "prefix", false, "revoke all leases whose IDs begin with the argument")
 	c.Flags.BoolVar(&force, "force", false, "with -prefix: forget the leases even where what they stand for can't be revoked")
 	c.Flags.BoolVar(&sync, "sync", false, "wait until it is done")
-	return s.command(c, byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return s.command(c, byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		id := strings.TrimPrefix(args[0], "/")
 		switch {
 		case force && !prefix:

@@ -23,7 +23,7 @@ func (a *app) readCommand() *command.C {
 
   quorate read sys/key-status
   quorate read -field=keys auth/approle/role list=true`}
-	return s.command(c, answers|pickable, 1, unlimited, func(ctx context.Context, args []string) error {
+	return s.command(c, answers|pickable|placed, 1, unlimited, func(ctx context.Context, args []string) error {
 		client, path, query, err := s.withQuery(args)
 		if err != nil {
 			return err
@@ -71,6 +71,9 @@ A key share as the VALUE of key= is refused where the path takes one: give key=-
 		if err := refuseShare(args[0], args[1:]); err != nil {
 			return err
 		}
+		if dotted(args[0]) {
+			return localf("%w", errDotted)
+		}
 		s.warnSecrets(args[1:])
 		data, err := dataOf(args[1:], s.stdin)
 		if err != nil {
@@ -109,7 +112,7 @@ func (a *app) listCommand() *command.C {
   quorate list -limit=100 -after=app-0041 secret/metadata/apps`}
 	var page page
 	page.flags(&c.Flags)
-	return s.command(c, answers|byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return s.command(c, answers|byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		return s.list(ctx, cleanPath(args[0]), page)
 	})
 }
@@ -193,7 +196,7 @@ func (a *app) deleteCommand() *command.C {
 	c := &command.C{Name: "delete", Usage: "[flags] PATH [KEY=VALUE ...]", Help: `Delete what is at a path. Pairs are sent as query parameters.
 
   quorate delete auth/userpass/users/ann`}
-	return s.command(c, 0, 1, unlimited, func(ctx context.Context, args []string) error {
+	return s.command(c, placed, 1, unlimited, func(ctx context.Context, args []string) error {
 		client, path, query, err := s.withQuery(args)
 		if err != nil {
 			return err

@@ -170,8 +170,11 @@ func (a *app) mountEnableCommand(kind mountKind) *command.C {
 	setBool(&c.Flags, m.entry, "local", "keep it out of replication")
 	setBool(&c.Flags, m.entry, "seal-wrap", "wrap what it keeps once more, where the seal can")
 	setBool(&c.Flags, m.entry, "external-entropy-access", "let it use an external source of entropy")
-	return m.command(c, byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return m.command(c, byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		path := mountPath(m.path)
+		if dotted(path) {
+			return localf("%w", errDotted)
+		}
 		if path == "" {
 			path = args[0]
 		}
@@ -187,7 +190,7 @@ func (a *app) mountTuneCommand(kind mountKind) *command.C {
 	m := newMounting(a, kind)
 	c := &command.C{Name: "tune", Usage: "[flags] PATH", Help: kind.help("tune", "Change how what is mounted at a path is configured.")}
 	m.flags(&c.Flags)
-	return m.command(c, byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return m.command(c, byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		path := mountPath(args[0])
 		maps.Copy(m.config, m.entry)
 		if len(m.options) > 0 {
@@ -203,7 +206,7 @@ func (a *app) mountTuneCommand(kind mountKind) *command.C {
 func (a *app) mountDisableCommand(kind mountKind) *command.C {
 	s := &session{app: a}
 	c := &command.C{Name: "disable", Usage: "[flags] PATH", Help: kind.help("disable", "Disable what is mounted at a path: all that it keeps is deleted, and its tokens and leases are revoked.")}
-	return s.command(c, byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return s.command(c, byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		path := mountPath(args[0])
 		return s.drop(ctx, "disabling", kind.list+"/"+path, fmt.Sprintf("disabled the %s, if there was one, at %s/", kind.noun, path))
 	})

@@ -50,7 +50,7 @@ func (a *app) policyReadCommand() *command.C {
 
   quorate policy read app
   quorate policy read app > app.hcl`}
-	return s.command(c, answers|byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return s.command(c, answers|byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		found, err := s.client.Logical().ReadWithContext(ctx, policies+"/"+args[0])
 		if err != nil {
 			return asking("reading the policy", err)
@@ -76,7 +76,7 @@ func (a *app) policyWriteCommand() *command.C {
   quorate policy write app - <<'END'
   path "secret/data/app" { capabilities = ["read"] }
   END`}
-	return s.command(c, byUser, 2, 2, func(ctx context.Context, args []string) error {
+	return s.command(c, byUser|placed, 2, 2, func(ctx context.Context, args []string) error {
 		text, err := textOf(args[1], s.stdin)
 		if err != nil {
 			return localf("reading the policy: %w", err)
@@ -103,7 +103,7 @@ func (a *app) policyDeleteCommand() *command.C {
 	c := &command.C{Name: "delete", Usage: "[flags] NAME", Help: `Delete a policy. Tokens that have it lose its rights at once.
 
   quorate policy delete app`}
-	return s.command(c, byUser, 1, 1, func(ctx context.Context, args []string) error {
+	return s.command(c, byUser|placed, 1, 1, func(ctx context.Context, args []string) error {
 		return s.drop(ctx, "deleting the policy", policies+"/"+args[0], "deleted the policy, if it existed: "+args[0])
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/creachadair/command"
 	"github.com/openbao/openbao/api/v2"
@@ -30,6 +32,7 @@ const (
 	onlyShare                    // the only argument is -, for a share from standard input
 	byUser                       // speaks with the user's token
 	byNobody                     // speaks without one
+	placed                       // the first argument is, or ends up in, a path
 )
 
 // command makes c a command that takes so many arguments and is run by run.
@@ -53,6 +56,8 @@ func (s *session) command(c *command.C, has traits, least, most int, run func(co
 			return onlyDash(args)
 		}
 		switch {
+		case has&placed != 0 && dotted(args[0]):
+			return localf("%w", errDotted)
 		case has&byUser != 0:
 			s.client, err = s.user()
 		case has&byNobody != 0:
@@ -64,6 +69,15 @@ func (s *session) command(c *command.C, has traits, least, most int, run func(co
 		return run(env.Context(), args)
 	}
 	return c
+}
+
+// errDotted refuses a path that is dotted.
+var errDotted = errors.New("the path must have no . or .. in it: they would lead elsewhere before the server sees them")
+
+// dotted reports a path that the api module would resolve: a policy called ../../mounts/secret is a mount.
+func dotted(path string) bool {
+	parts := strings.Split(path, "/")
+	return slices.Contains(parts, ".") || slices.Contains(parts, "..")
 }
 
 // user returns a client that speaks as the user: with the token of the environment, else of the token file.

@@ -2,9 +2,10 @@
 //
 // An engine is a value without state. It lists its routes; everything it knows is in the records of its mount, which it
 // reads and writes in the transactions that a Request opens for it. It promises to act only there, and to keep its own
-// records within the limits of package store. In return the server promises that a handler runs only after the rate
-// limit, the bounds of the body, the audit entry and, inside View and Update, in that very transaction, the token and
-// its policies said yes; that no other mount can see its records; and that they go when the mount does.
+// records within the limits of package store. In return the server promises that a handler runs only within the rate
+// limit and the bounds of the body; that what it does in View and Update is done only after the audit entry and, in that
+// very transaction, after the token and its policies said yes, but for a login, where the handler decides; that no other
+// mount can see its records; and that they go when the mount does.
 package engine
 
 import (
@@ -69,7 +70,7 @@ type Route struct {
 	// the path ("data/{path...}", which also matches "data/" with an empty rest). A fixed part wins over one that varies.
 	Path  string
 	Ops   map[Operation]Handler
-	Login bool  // needs no token: Request.Login makes one
+	Login bool  // needs no token: Tx.Login makes one
 	Sudo  bool  // needs the capability sudo beside that of the operation
 	Limit int64 // bytes of body; 0 means 16 KiB
 	// Exists tells an update of what is there from the creation of what isn't, which need other capabilities. Nil:
@@ -102,7 +103,8 @@ type Request struct {
 type Txns interface {
 	// View reads the mount's records.
 	View(ctx context.Context, fn func(Tx) error) error
-	// Update changes the mount's records. A handler calls View or Update once, and with a token no more than once.
+	// Update changes the mount's records. Where a token is needed a handler opens one transaction and no more, because each
+	// counts as a use of the token.
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Allowed is nil if View would run its function. It is for what is too slow to be done in a transaction, such as
 	// hashing a password, and too costly to be done for just anybody.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
@@ -32,6 +33,19 @@ func run(ctx context.Context, open func(context.Context, func(Tx) error) error, 
 	return resp, nil
 }
 
+// Decide runs decide in an Update that commits also where the request is refused, so that a failed login is counted.
+func Decide(ctx context.Context, r *Request, decide func(Tx) (refused, err error)) (*Response, error) {
+	var refused error
+	err := r.Update(ctx, func(tx Tx) (err error) {
+		refused, err = decide(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, refused
+}
+
 // Get returns one value; nil if it isn't there.
 func Get(r store.Reader, key string) ([]byte, error) {
 	values, err := r.Get(key)
@@ -39,6 +53,25 @@ func Get(r store.Reader, key string) ([]byte, error) {
 		return nil, err
 	}
 	return values[0], nil
+}
+
+// GetJSON reads a value that PutJSON wrote; nil if it isn't there.
+func GetJSON[T any](r store.Reader, key string) (*T, error) {
+	record, err := Get(r, key)
+	if err != nil || record == nil {
+		return nil, err
+	}
+	v := new(T)
+	return v, json.Unmarshal(record, v)
+}
+
+// PutJSON writes a value as JSON.
+func PutJSON(tx store.Tx, key string, v any) error {
+	record, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Put(key, record)
 }
 
 // Keys answers a list with the names directly below a prefix, by the request's paging; 404 if there are none.

@@ -52,11 +52,7 @@ func (l Lockout) Fail(tx store.Tx, now time.Time) error {
 			recent = append(recent, t)
 		}
 	}
-	record, err := json.Marshal(append(recent, now.Unix()))
-	if err != nil {
-		return err
-	}
-	return tx.Put(l.key, record)
+	return PutJSON(tx, l.key, append(recent, now.Unix()))
 }
 
 // Clear forgets the failures, after a login.
@@ -67,13 +63,13 @@ func (l Lockout) Clear(tx store.Tx) error {
 	return tx.Delete(l.key)
 }
 
+// times are those of the failures in Unix seconds, the oldest first.
 func (l Lockout) times(r store.Reader) ([]int64, error) {
-	record, err := Get(r, l.key)
-	if err != nil || record == nil {
+	times, err := GetJSON[[]int64](r, l.key)
+	if err != nil || times == nil {
 		return nil, err
 	}
-	var times []int64 // Unix seconds, oldest first
-	return times, json.Unmarshal(record, &times)
+	return *times, nil
 }
 
 func locked(times []int64, now time.Time) bool {

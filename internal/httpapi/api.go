@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,6 +140,11 @@ func (a *API) Handler(l Listener) http.Handler {
 	if l.MaxRequestSize == 0 {
 		l.MaxRequestSize = defaultMaxRequestSize
 	}
+	headers := make(http.Header, len(l.ResponseHeaders)) // whose values a reply may add to, each in memory of its own
+	for name, values := range l.ResponseHeaders {
+		headers[name] = slices.Clip(slices.Clone(values))
+	}
+	l.ResponseHeaders = headers
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{API: a, listener: &l, w: w, r: r, began: a.Now(), target: a.match(r.URL)}
 		x.locate()

@@ -76,6 +76,7 @@ type auditEntry struct {
 		ID, Operation, Path string
 		MountPoint          string `json:"mount_point"`
 		ClientToken         string `json:"client_token"`
+		Accessor            string `json:"client_token_accessor"`
 		Data                map[string]any
 	}
 	Response *struct {
@@ -311,6 +312,9 @@ func TestDeedsAreAudited(t *testing.T) {
 				t.Fatalf("%d entries: %+v", len(list), list)
 			}
 			for _, e := range list {
+				if accessor, _ := e.Auth["accessor"].(string); accessor != e.Request.Accessor && list[0].Auth["accessor"] != nil {
+					t.Errorf("the token of the request isn't that of the entry: %s", e.line)
+				}
 				if e.Request.ID == "" || e.Request.ID != list[0].Request.ID || e.Request.Path != strings.TrimSuffix(d.path, "/") {
 					t.Errorf("the entry is of another request: %s", e.line)
 				}

@@ -1,6 +1,9 @@
 package httpapi
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // A mount, or a login, that another server has made is there at the next request, with its body, and is told of as such.
 func TestMountsOfAnotherServer(t *testing.T) {
@@ -46,4 +49,26 @@ func TestMountsOfAnotherServer(t *testing.T) {
 	s.do("POST", "sys/remount", `{"from":"one","to":"three"}`, root).want(200)
 	other.do("GET", "one/a", "", root).want(404)
 	other.do("GET", "three/a", "", root).want(200)
+}
+
+// What somebody without a token sends is not told, only that it was tried: it is refused unseen, and an entry can be many
+// times as long as what it tells of. What a token may not do is told.
+func TestStrangersDataIsNotAudited(t *testing.T) {
+	s, p := taped(t)
+	s.init(1, 1)
+	s.unseal(1)
+	s.mountAll()
+	weak, _ := s.newToken(`{"policies":["default"]}`)
+	body := `{"name-canary":[` + strings.Repeat("1,", 5000) + `1]}`
+	for token, told := range map[string]bool{"": false, "q.junkjunkjunkjunkjunkju": false, weak: true} {
+		p.text()
+		s.do("POST", "one/a", body, withToken(token)).want(403)
+		list := p.entries(t)
+		if len(list) != 2 || list[0].Request.Path != "one/a" || list[0].Error != "permission denied" {
+			t.Fatalf("%q: %d entries: %.1000s", token, len(list), list[0].line)
+		}
+		if (list[0].Request.Data != nil) != told {
+			t.Errorf("%q: an entry of %d bytes", token, len(list[0].line))
+		}
+	}
 }

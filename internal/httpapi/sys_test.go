@@ -415,6 +415,29 @@ func TestCrossOrigin(t *testing.T) {
 	}
 }
 
+// What is open to all keeps nothing for anybody: only a token, or a login, leads to a wrapped reply.
+func TestNoWrappingForStrangers(t *testing.T) {
+	s := ready(t, 1, 1)
+	minute := withHeader("X-Vault-Wrap-TTL", "60")
+	open := 0
+	for _, r := range allRoutes() {
+		if r.authority == byToken || r.withToken || r.raw {
+			continue
+		}
+		for op, verb := range map[operation]string{opRead: "GET", opUpdate: "POST", opDelete: "DELETE", opList: "LIST"} {
+			if r.ops[op] == nil {
+				continue
+			}
+			open++
+			s.do(verb, strings.ReplaceAll(r.path, anyNonce, "a74ac12f-8a25-4b8f-a8a8-ab6f4a6f2b0d"), "", minute).want(400, "are not wrapped")
+		}
+	}
+	if open == 0 {
+		t.Error("no route was tried")
+	}
+	s.do("GET", "sys/transcript", "", withHeader("X-Vault-Wrap-TTL", "0")).want(200)
+}
+
 // A wrapped reply can be had once, by whoever has its token, and is as it would have been.
 func TestWrapping(t *testing.T) {
 	s := ready(t, 1, 1)

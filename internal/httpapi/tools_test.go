@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -80,6 +82,21 @@ func TestHash(t *testing.T) {
 		if got := s.do("POST", "sys/tools/hash"+c[0], c[1], by).want(400, c[2]); strings.Contains(got.text, "canary") {
 			t.Errorf("the request comes back: %s", got.text)
 		}
+	}
+}
+
+// What one reply adds to a header of the configuration stays out of the memory that all replies share.
+func TestResponseHeadersAreNotShared(t *testing.T) {
+	s := ready(t, 1, 1)
+	s.do("PUT", "sys/config/cors", `{"allowed_origins":"*"}`, withToken(s.root)).want(204)
+	roomy := append(make([]string, 0, 2), "Accept")
+	s.l.ResponseHeaders = http.Header{"Vary": roomy}
+	got := s.do("GET", "sys/seal-status", "", withHeader("Origin", "https://a.example")).want(200)
+	if vary := got.header.Values("Vary"); !slices.Equal(vary, []string{"Accept", "Origin"}) {
+		t.Errorf("Vary: %q", vary)
+	}
+	if roomy[:2][1] != "" {
+		t.Error("a reply wrote into the configuration")
 	}
 }
 

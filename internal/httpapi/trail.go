@@ -61,11 +61,14 @@ func (x *exchange) auditToken(e *token.Entry, denied error) error {
 func (x *exchange) auditRequest(auth *audit.Auth, denied error) error {
 	x.trail.auth = auth
 	x.trail.request = x.auditedRequest()
+	if auth != nil {
+		x.trail.request.ClientTokenAccessor = auth.Accessor
+	}
 	text := x.fields.Object()
 	defer clear(text)
 	e := audit.Entry{Type: "request", Time: x.Now(), Auth: auth, Request: x.trail.request, Error: sentence(denied)}
-	if e.Request.Data = text; len(x.fields.Names()) == 0 {
-		e.Request.Data = nil
+	if e.Request.Data = text; len(x.fields.Names()) == 0 || auth == nil && denied != nil {
+		e.Request.Data = nil // of who has no token: an entry is much longer than what it tells of, and strangers could fill the disk
 	}
 	if x.Audit.Write(x.r.Context(), &e) != nil {
 		return errUnaudited

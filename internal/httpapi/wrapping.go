@@ -15,6 +15,7 @@ import (
 var (
 	errWrapHeader = fault.New(fault.Invalid, `X-Vault-Wrap-TTL must be a duration: seconds, or text such as "90s", "30m" or "1h"`)
 	errWrapNone   = fault.New(fault.Invalid, "say for how long in the X-Vault-Wrap-TTL header")
+	errWrapOpen   = fault.New(fault.Invalid, "replies of a path that needs no token are not wrapped: leave the X-Vault-Wrap-TTL header out")
 	errWrapFormat = fault.New(fault.Invalid, "wrapping tokens have one format on this server: leave the X-Vault-Wrap-Format header out")
 )
 
@@ -61,6 +62,8 @@ func (x *exchange) wrapping() (time.Duration, error) {
 		return 0, errWrapHeader
 	case d > node.MaxWrapTTL:
 		return 0, node.ErrWrapLong
+	case d > 0 && x.route.authority != byToken && !x.route.withToken && x.place == nil: // or strangers could fill the store
+		return 0, errWrapOpen
 	case d > 0 && x.r.Header.Get("X-Vault-Wrap-Format") != "":
 		return 0, errWrapFormat
 	}

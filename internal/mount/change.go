@@ -168,36 +168,29 @@ func Removed(ctx context.Context, st store.Store) (gone []*Entry, err error) {
 	return gone, err
 }
 
-// Purge removes the records of removed mounts and returns how many those were. It works in small transactions, and may
-// run on several nodes and be interrupted anywhere.
-func Purge(ctx context.Context, st store.Store) (purged int, err error) {
-	gone, err := Removed(ctx, st)
-	if err != nil {
-		return 0, err
-	}
+// Purge removes the records of removed mounts. It works in small transactions, and may run on several nodes and be
+// interrupted anywhere.
+func Purge(ctx context.Context, st store.Store, gone []*Entry) error {
 	for _, e := range gone {
 		for done := false; !done; {
-			var n int
 			err := st.Update(ctx, func(tx store.Tx) (err error) {
-				n, err = purge(tx, e)
+				done, err = purge(tx, e)
 				return err
 			})
 			if err != nil {
-				return purged, err
+				return err
 			}
-			purged += n
-			done = n < purgeBatch
 		}
 	}
-	return purged, nil
+	return nil
 }
 
-// purge removes one batch of a removed mount's records, and after the last one what remembers the mount.
-func purge(tx store.Tx, e *Entry) (int, error) {
+// purge removes one batch of a removed mount's records, and after the last one, when it is done, what remembers the mount.
+func purge(tx store.Tx, e *Entry) (done bool, err error) {
 	var keys []string
 	for record, err := range tx.Scan(e.Records(), "") {
 		if err != nil {
-			return 0, err
+			return false, err
 		}
 		if keys = append(keys, record.Key); len(keys) == purgeBatch {
 			break
@@ -205,11 +198,11 @@ func purge(tx store.Tx, e *Entry) (int, error) {
 	}
 	for _, key := range keys {
 		if err := tx.Delete(key); err != nil {
-			return 0, err
+			return false, err
 		}
 	}
 	if len(keys) == purgeBatch {
-		return len(keys), nil
+		return false, nil
 	}
-	return len(keys), tx.Delete(purgePrefix + e.UUID)
+	return true, tx.Delete(purgePrefix + e.UUID)
 }

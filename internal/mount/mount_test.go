@@ -375,11 +375,11 @@ func TestPurge(t *testing.T) {
 		t.Fatalf("removed: %v, %v", gone, err)
 	}
 	broken := &failing{Store: r.st, after: 1}
-	if n, err := Purge(ctx, broken); n != purgeBatch || !errors.Is(err, errBroken) {
-		t.Fatalf("a purge that fails after one batch: %d, %v", n, err)
+	if err := Purge(ctx, broken, gone); r.keys(old.Records()) != purgeBatch || !errors.Is(err, errBroken) {
+		t.Fatalf("a purge that fails after one batch: %d left, %v", r.keys(old.Records()), err)
 	}
-	if n, err := Purge(ctx, r.st); n != purgeBatch || err != nil {
-		t.Fatalf("the rest: %d, %v", n, err)
+	if err := Purge(ctx, r.st, gone); err != nil {
+		t.Fatalf("the rest: %v", err)
 	}
 	if n := r.keys(old.Records()); n != 0 {
 		t.Errorf("%d records are left", n)
@@ -390,8 +390,8 @@ func TestPurge(t *testing.T) {
 	if n := r.keys(purgePrefix); n != 0 {
 		t.Error("the purged mount is remembered")
 	}
-	if n, err := Purge(ctx, r.st); n != 0 || err != nil {
-		t.Errorf("nothing to purge: %d, %v", n, err)
+	if err := Purge(ctx, r.st, gone); err != nil || r.keys(fresh.Records()) != 3 {
+		t.Errorf("purged again: %v", err)
 	}
 }
 

@@ -150,7 +150,7 @@ func (n *Node) Live(ctx context.Context, id secret.Bytes) bool {
 // that asks goes on to a View or an Update, or ends here.
 func (n *Node) admit(ctx context.Context, a Access) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
-		j, err := n.look(ctx, act, a)
+		j, err := n.look(ctx, act, a, nil)
 		if err == nil && j.denied != nil && j.token != nil && j.token.Limited {
 			return n.update(ctx, act, a, func(*Call) error { return nil })
 		}
@@ -158,20 +158,28 @@ func (n *Node) admit(ctx context.Context, a Access) error {
 	})
 }
 
-func (n *Node) allowed(ctx context.Context, act *active, a Access) error {
-	j, err := n.look(ctx, act, a)
-	return cmp.Or(err, j.denied)
-}
-
-// look judges and tells whom it must be told, and does nothing else.
-func (n *Node) look(ctx context.Context, act *active, a Access) (j judgement, err error) {
+// look judges and tells whom it must be told, and does nothing else. Where there is a rule, it decides instead of the policy
+// for the path.
+func (n *Node) look(ctx context.Context, act *active, a Access, rule func(judgement) error) (j judgement, err error) {
 	err = act.Barrier.View(ctx, func(r store.Reader) (err error) {
 		if j, err = act.judge(r, a); err != nil {
 			return err
 		}
+		if rule != nil {
+			j.denied = rule(j)
+		}
 		return a.note(j)
 	})
 	return j, err
+}
+
+// see finds out who asks, and lets rule say what that one sees, instead of a policy for the path. It counts no use of the
+// token: no more is told than what is mounted where.
+func (n *Node) see(ctx context.Context, a Access, rule func(judgement) error) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		j, err := n.look(ctx, act, a, rule)
+		return cmp.Or(err, j.denied)
+	})
 }
 
 // errCountUse sends a read with a token of limited uses the other way: its use must be counted.
@@ -186,7 +194,7 @@ func (n *Node) Update(ctx context.Context, a Access, fn func(*Call) error) error
 func (n *Node) update(ctx context.Context, act *active, a Access, fn func(*Call) error) error {
 	// What must be told before anything is done may take its time, and an Update is no place for that.
 	if a.Note != nil && n.Audit.Enabled() {
-		if err := n.allowed(ctx, act, a); err != nil && !errors.Is(err, ErrDenied) {
+		if _, err := n.look(ctx, act, a, nil); err != nil {
 			return err
 		}
 	}
@@ -254,17 +262,4 @@ func (n *Node) call(act *active, tx store.Tx, j judgement, fn func(*Call) error,
 // Sudo reports whether the token may do on a path what needs sudo.
 func (c *Call) Sudo(path string) bool {
 	return c.acl.Decide(&policy.Ask{Path: path, Want: policy.Sudo}).Allowed
-}
-
-// Revoke kills e and everything below it, or only e when its children are to live on as orphans. An open attempt
-// that depends on a token which dies by this ends with it.
-func (c *Call) Revoke(e *token.Entry, orphanChildren bool) error {
-	// The attempt first: once the token is dead, nothing leads from its ID to its tree any more.
-	if err := c.endAttemptsOf(e, orphanChildren); err != nil {
-		return err
-	}
-	if orphanChildren {
-		return c.Tokens.RevokeOrphan(c.Tx, e)
-	}
-	return c.Tokens.RevokeTree(c.Tx, e)
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/quorate/quorate/internal/engine/kv"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/mount"
-	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
@@ -145,12 +144,11 @@ type Issued struct {
 
 // Serve answers a request to the place that Locate found. Where the route is no login, a decides.
 func (n *Node) Serve(ctx context.Context, a Access, p *Place, q EngineRequest) (*engine.Response, *Issued, error) {
+	a.mount, a.Sudo = p.Mount, p.Route.Sudo
 	t := &txns{node: n, access: a, place: p}
 	r := &engine.Request{
 		Op: q.Op, Params: p.Params, Fields: q.Fields, Query: q.Query, Mount: n.engineMount(p.Mount), Now: n.Now(), Client: q.Client, Txns: t,
 	}
-	t.access.mount = p.Mount
-	t.access.Sudo = p.Route.Sudo
 	if p.Route.Exists != nil {
 		t.access.exists = func(tx store.Reader) (bool, error) {
 			return p.Route.Exists(store.Within(store.ReadOnly(tx), p.Mount.Records()), r)
@@ -189,30 +187,20 @@ type txns struct {
 // View implements engine.Txns.
 func (t *txns) View(ctx context.Context, fn func(engine.Tx) error) error {
 	if !t.place.Route.Login {
-		return t.node.View(ctx, t.access, func(c *Call) error { return fn(t.tx(c.Tx, c.Tokens, c.Token)) })
+		return t.node.View(ctx, t.access, func(c *Call) error { return fn(t.tx(c)) })
 	}
 	return t.node.use(ctx, func(ctx context.Context, act *active) error {
-		return act.Barrier.View(ctx, func(r store.Reader) error {
-			if err := t.there(act, r); err != nil {
-				return err
-			}
-			return fn(t.tx(store.ReadOnly(r), act.tokens, nil))
-		})
+		return act.Barrier.View(ctx, func(r store.Reader) error { return t.stranger(act, store.ReadOnly(r), fn) })
 	})
 }
 
 // Update implements engine.Txns.
 func (t *txns) Update(ctx context.Context, fn func(engine.Tx) error) error {
 	if !t.place.Route.Login {
-		return t.node.Update(ctx, t.access, func(c *Call) error { return fn(t.tx(c.Tx, c.Tokens, c.Token)) })
+		return t.node.Update(ctx, t.access, func(c *Call) error { return fn(t.tx(c)) })
 	}
 	return t.node.use(ctx, func(ctx context.Context, act *active) error {
-		return act.Barrier.Update(ctx, func(tx store.Tx) error {
-			if err := t.there(act, tx); err != nil {
-				return err
-			}
-			return fn(t.tx(tx, act.tokens, nil))
-		})
+		return act.Barrier.Update(ctx, func(tx store.Tx) error { return t.stranger(act, tx, fn) })
 	})
 }
 
@@ -224,55 +212,54 @@ func (t *txns) Allowed(ctx context.Context) error {
 	return t.node.admit(ctx, t.access)
 }
 
-// there makes sure that the mount is still where it was found.
-func (t *txns) there(act *active, r store.Reader) error {
-	sys, err := act.system(r)
-	if err == nil && !sys.leads(t.place.Mount) {
-		err = ErrMoved
+// stranger runs fn for one who has no token yet, if the mount is still where it was found.
+func (t *txns) stranger(act *active, tx store.Tx, fn func(engine.Tx) error) error {
+	sys, err := act.system(tx)
+	switch {
+	case err != nil:
+		return err
+	case !sys.leads(t.place.Mount):
+		return ErrMoved
 	}
-	return err
+	return fn(t.tx(&Call{Tx: tx, Tokens: act.tokens, sys: sys, node: t.node, act: act}))
 }
 
-func (t *txns) tx(tx store.Tx, tokens *token.Tokens, e *token.Entry) engine.Tx {
+func (t *txns) tx(c *Call) engine.Tx {
 	t.issued.ID.Wipe()
 	t.issued = Issued{} // of a run before this one
-	m := &mountTx{Tx: store.Within(tx, t.place.Mount.Records()), whole: tx, tokens: tokens, txns: t}
-	if e != nil {
-		m.holder = e.RecordID
-	}
-	return m
+	return &mountTx{Tx: store.Within(c.Tx, t.place.Mount.Records()), call: c, txns: t}
 }
 
 // mountTx is a mount's part of a transaction.
 type mountTx struct {
 	store.Tx
-	whole  store.Tx
-	tokens *token.Tokens
-	txns   *txns
-	holder string
+	call *Call // without a token at a login
+	txns *txns
 }
 
 // Holder implements engine.Tx.
-func (m *mountTx) Holder() string { return m.holder }
+func (m *mountTx) Holder() string {
+	if m.call.Token == nil {
+		return ""
+	}
+	return m.call.Token.RecordID
+}
 
 var errNoLogin = fault.New(fault.Unsupported, "this mount makes no tokens")
 
 // Login implements engine.Tx.
 func (m *mountTx) Login(l engine.Login) error {
-	t := m.txns
-	if !t.place.Kind.Auth || !t.place.Route.Login {
+	c, p := m.call, m.txns.place
+	if !p.Kind.Auth || !p.Route.Login {
 		return errNoLogin
 	}
-	at := t.node.engineMount(t.place.Mount)
-	id, e, warnings, err := m.tokens.Login(m.whole, token.LoginSpec{
-		Path: at.Path + strings.TrimPrefix(l.Path, "/"), Mount: t.place.Mount.UUID, Login: l, DefaultTTL: at.DefaultTTL, MaxTTL: at.MaxTTL,
-		Known: func(name string) bool {
-			rec, err := readPolicy(m.whole, name)
-			return policy.Builtin(name) != nil || err == nil && rec != nil
-		},
+	at := c.node.engineMount(p.Mount)
+	id, e, warnings, err := c.Tokens.Login(c.Tx, token.LoginSpec{
+		Path: at.Path + strings.TrimPrefix(l.Path, "/"), Mount: p.Mount.UUID, Login: l, DefaultTTL: at.DefaultTTL, MaxTTL: at.MaxTTL,
+		Known: c.knows,
 	})
 	if err == nil {
-		t.issued = Issued{ID: id, Token: e, Warnings: warnings}
+		m.txns.issued = Issued{ID: id, Token: e, Warnings: warnings}
 	}
 	return err
 }

@@ -155,7 +155,7 @@ func (n *Node) revokeGone(ctx context.Context, act *active, e *mount.Entry) erro
 		return nil
 	}
 	for _, path := range append([]string{e.Path}, e.Former...) {
-		if _, err := n.revokeLeases(ctx, act, path, func(mount string) bool { return mount == e.UUID }); err != nil {
+		if err := n.revokeLeases(ctx, act, path, func(mount string) bool { return mount == e.UUID }); err != nil {
 			return err
 		}
 	}
@@ -173,32 +173,10 @@ func (n *Node) sweepMounts(ctx context.Context, act *active) error {
 			return err
 		}
 	}
-	if len(gone) == 0 {
-		return nil
-	}
-	_, err = mount.Purge(ctx, act.Barrier)
-	return err
+	return mount.Purge(ctx, act.Barrier, gone)
 }
 
 var errPreflight = fault.New(fault.Denied, "preflight capability check returned 403: ensure that the token's policies grant access to this path, and that there is a mount")
-
-// see finds out who asks, and lets what say what that one sees, instead of a policy for the path. It counts no use of the
-// token: no more is told than what is mounted where.
-func (n *Node) see(ctx context.Context, a Access, what func(judgement) error) error {
-	return n.use(ctx, func(ctx context.Context, act *active) error {
-		return act.Barrier.View(ctx, func(r store.Reader) error {
-			j, err := act.judge(r, a)
-			if err != nil {
-				return err
-			}
-			j.denied = what(j)
-			if err := a.note(j); err != nil {
-				return err
-			}
-			return j.denied
-		})
-	})
-}
 
 // Preflight finds the mount that a path lies in, for every live token that has any right in that mount.
 func (n *Node) Preflight(ctx context.Context, a Access, path string) (e *mount.Entry, err error) {

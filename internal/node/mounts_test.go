@@ -1,24 +1,18 @@
 package node
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quorate/quorate/internal/body"
-	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/policy"
-	"github.com/quorate/quorate/internal/secret"
-	"github.com/quorate/quorate/internal/store/inmem"
 	"github.com/quorate/quorate/internal/store/storetest"
 	"github.com/quorate/quorate/internal/token"
 )
@@ -359,146 +353,4 @@ func TestChangesBindAtOnce(t *testing.T) {
 	e := c.lookup(id)
 	second.revoke(c.root, e)
 	see("revoked", false)
-}
-
-// Of all who take out what was wrapped, or move it to another token, one gets it: also with several servers, and also
-// where transactions run twice.
-func TestOneUnwraps(t *testing.T) {
-	st := inmem.New()
-	c := newClusterOver(t, st, 1, 1)
-	second := c.other()
-	second.st = storetest.Rerun(st)
-	second = second.other()
-	for round := range 20 {
-		w := &Wrapped{TTL: time.Minute, Path: "secret/a", Response: json.RawMessage(`{"data":"canary"}`)}
-		if err := c.node.Wrap(t.Context(), w); err != nil {
-			t.Fatal(err)
-		}
-		var got, moved atomic.Int32
-		var fresh sync.Map
-		var wg sync.WaitGroup
-		for i := range 12 {
-			n := []*Node{c.node, second.node}[i%2]
-			id := secret.Copy(w.Token.Reveal())
-			wg.Go(func() {
-				take, count := n.Unwrap, &got
-				if i%4 > 1 && round%2 == 1 {
-					take, count = n.Rewrap, &moved
-				}
-				w, err := take(context.Background(), id)
-				switch {
-				case err == nil && string(w.Response) == `{"data":"canary"}`:
-					count.Add(1)
-					if count == &moved {
-						fresh.Store(string(w.Token.Reveal()), true)
-					}
-				case err == nil:
-					t.Errorf("unwrapped %s", w.Response)
-				case !errors.Is(err, ErrWrapping):
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		if got.Load()+moved.Load() != 1 {
-			t.Fatalf("%d took it out, %d moved it", got.Load(), moved.Load())
-		}
-		for id := range fresh.Range {
-			w, err := second.node.Unwrap(t.Context(), secret.Copy([]byte(id.(string))))
-			if err != nil || string(w.Response) != `{"data":"canary"}` {
-				t.Errorf("what was moved: %v", err)
-			}
-		}
-		if _, err := c.node.Unwrap(t.Context(), w.Token); !errors.Is(err, ErrWrapping) {
-			t.Errorf("once more: %v", err)
-		}
-	}
-	if n := c.countBehind(mount.CubbyholeRecords); n != 0 {
-		t.Errorf("%d responses are left", n)
-	}
-}
-
-// A wrapping token is good for nothing else, and for no longer than it says.
-func TestWrappingTokenIsGoodForNothingElse(t *testing.T) {
-	c := withPeople(t)
-	w := &Wrapped{TTL: time.Minute, Path: "secret/a", Response: json.RawMessage(`{}`)}
-	if err := c.node.Wrap(t.Context(), w); err != nil {
-		t.Fatal(err)
-	}
-	id := string(w.Token.Reveal())
-	for _, path := range []string{"auth/token/lookup-self", "cubbyhole/response", "secret/a", "auth/token/renew-self"} {
-		for _, want := range []policy.Capability{policy.Read, policy.Update, policy.List} {
-			if err := c.node.admit(t.Context(), c.access(id, path, want)); !errors.Is(err, ErrDenied) {
-				t.Errorf("%s: %v", path, err)
-			}
-		}
-	}
-	if _, err := c.node.LookupWrapped(t.Context(), w.Token); err != nil {
-		t.Errorf("a look: %v", err)
-	}
-	if _, err := c.node.Unwrap(t.Context(), secret.Copy([]byte(c.login("auth/userpass/")))); !errors.Is(err, ErrWrapping) {
-		t.Errorf("a token that wraps nothing: %v", err)
-	}
-	c.clock.step(time.Minute)
-	if _, err := c.node.Unwrap(t.Context(), w.Token); !errors.Is(err, ErrWrapping) {
-		t.Errorf("too late: %v", err)
-	}
-	c.sweepAll()
-	if n := c.countBehind(mount.CubbyholeRecords); n != 0 {
-		t.Errorf("%d responses are left", n)
-	}
-}
-
-// An attempt whose authority is a token ends with it, whichever way the token dies.
-func TestRevokedLoginsEndAttempts(t *testing.T) {
-	for name, kill := range map[string]func(c *cluster, second *cluster){
-		"revoke-prefix": func(c, _ *cluster) {
-			if err := c.node.RevokeLeases(t.Context(), c.access(c.root, "sys/leases/revoke-prefix/auth/userpass", policy.Update), "auth/userpass"); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"disable":               func(c, _ *cluster) { c.disable("userpass", true) },
-		"by the other server":   func(_, second *cluster) { second.disable("userpass", true) },
-		"disabled after a move": func(c, _ *cluster) { c.move("userpass", "auth/people/", true); c.disable("people", true) },
-	} {
-		for _, of := range []string{"login", "child"} {
-			t.Run(name+"/"+of, func(t *testing.T) {
-				c := withPeople(t)
-				f, second := c.family("auth/userpass/"), c.other()
-				id := map[string]string{"login": f.login, "child": f.child}[of]
-				c.start(GenerateRoot, bearer(id), StartRequest{})
-				c.approve(GenerateRoot, c.status().Nonce, 0)
-				kill(c, second)
-				for _, s := range []*cluster{c, second} {
-					if st := s.status(); st.Started {
-						t.Errorf("the attempt of a dead token is open: %+v", st)
-					}
-				}
-				if got := c.look(ceremony.RootToken); got.Attempt != nil {
-					t.Error("the attempt is still there")
-				}
-			})
-		}
-	}
-}
-
-// Leases are revoked by whole parts of their path.
-func TestRevokeLeasesByWholeParts(t *testing.T) {
-	c := withPeople(t)
-	c.mounts(mount.Entry{Path: "auth/userpass2/", Type: "userpass"})
-	c.mustAsk(c.root, engine.Update, "auth/userpass2/users/alice", `{"password":"correct horse","policies":"dev"}`)
-	first, second := c.family("auth/userpass/"), c.login("auth/userpass2/")
-	if err := c.node.RevokeLeases(t.Context(), c.access(first.login, "sys/leases/revoke-prefix/auth", policy.Update), "auth"); !errors.Is(err, ErrDenied) {
-		t.Errorf("without authority: %v", err)
-	}
-	if c.lookup(first.login) == nil {
-		t.Error("revoked without authority")
-	}
-	if err := c.node.RevokeLeases(t.Context(), c.access(c.root, "sys/leases/revoke-prefix/auth", policy.Update), "auth/userpass/"); err != nil {
-		t.Fatal(err)
-	}
-	first.dead(c, "after revoke-prefix")
-	if c.lookup(second) == nil {
-		t.Error("a login of another mount was revoked too")
-	}
 }

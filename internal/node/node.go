@@ -1,9 +1,11 @@
 // Package node is one server process: sealed, or holding everything that exists only while unsealed.
 //
 // It promises that sealed is the absence of a value: what needs the keys lives in one active, built whole or not at
-// all, never changed in place and closed once. It promises that every decision about authority is taken in the
-// transaction that acts on it. It keeps no state that another node would need; the store is the truth. It does not
-// know HTTP: status codes and shapes are package httpapi's.
+// all, and closed once; nothing in it changes but what it remembers of the store. It promises that every decision about
+// authority is taken in the transaction that acts on it, and that what is remembered counts in a decision only while the
+// change stamp says so. It keeps no state that another node would need; the store is the truth. It does not know HTTP:
+// status codes and shapes are package httpapi's. Nor does it know what an engine keeps: it says to which mount a path
+// leads, and confines the engine to that mount's records.
 package node
 
 import (

@@ -2,8 +2,10 @@ package node
 
 import (
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quorate/quorate/internal/fault"
@@ -12,12 +14,9 @@ import (
 	"github.com/quorate/quorate/internal/token"
 )
 
-// maxPolicy is the longest policy text, in bytes.
-const maxPolicy = 256 << 10
-
 var (
 	errPolicyText    = fault.New(fault.Invalid, "'policy' must be the text of a policy, or its base64")
-	errPolicyLong    = fault.Newf(fault.TooLarge, "the text of a policy can be at most %d bytes: split it", maxPolicy)
+	errPolicyLong    = fault.Newf(fault.TooLarge, "the text of a policy can be at most %d bytes: split it", policy.MaxText)
 	errPolicyBuiltin = fault.New(fault.Invalid, "this policy belongs to the server and can't be changed or deleted: choose another name")
 	errPolicyDefault = fault.New(fault.Invalid, "the policy default can't be deleted: change it instead, or make tokens with no_default_policy")
 )
@@ -107,7 +106,7 @@ func putPolicy(tx store.Tx, name, text string, now time.Time) error {
 		return errPolicyBuiltin
 	case strings.TrimSpace(text) == "":
 		return errPolicyText
-	case len(text) > maxPolicy:
+	case len(text) > policy.MaxText:
 		return errPolicyLong
 	}
 	// Old clients send the text in base64. No policy text is valid base64 of a policy text.
@@ -160,4 +159,76 @@ func (c *Call) AllKnown(names []string) bool {
 func (c *Call) knows(name string) bool {
 	p, err := c.sys.acls.named(c.Tx, name)
 	return err == nil && p != nil
+}
+
+// maxACLs is how many different sets of policies are kept compiled.
+const maxACLs = 4096
+
+// acls are compiled policies, as of one version of them. They are safe for concurrent use.
+type acls struct {
+	mu       sync.RWMutex
+	compiled map[string]*policy.ACL    // :: names, joined → what they grant together
+	parsed   map[string]*policy.Policy // :: name → policy; nil if there is none of this name
+}
+
+func newACLs() *acls {
+	return &acls{compiled: make(map[string]*policy.ACL), parsed: make(map[string]*policy.Policy)}
+}
+
+// of returns what policies grant together. r is a snapshot in which c holds.
+func (c *acls) of(r store.Reader, names []string) (*policy.ACL, error) {
+	key := strings.Join(names, "\x00")
+	c.mu.RLock()
+	acl := c.compiled[key]
+	c.mu.RUnlock()
+	if acl != nil {
+		return acl, nil
+	}
+	var list []*policy.Policy
+	for _, name := range names {
+		p, err := c.named(r, name)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			list = append(list, p)
+		}
+	}
+	acl = policy.Compile(list...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.compiled) >= maxACLs {
+		clear(c.compiled)
+	}
+	c.compiled[key] = acl
+	return acl, nil
+}
+
+// named returns a policy, nil if there is none of this name.
+func (c *acls) named(r store.Reader, name string) (*policy.Policy, error) {
+	if p := policy.Builtin(name); p != nil {
+		return p, nil
+	}
+	c.mu.RLock()
+	p, known := c.parsed[name]
+	c.mu.RUnlock()
+	if known {
+		return p, nil
+	}
+	rec, err := readPolicy(r, name)
+	if err != nil {
+		return nil, err
+	}
+	if rec != nil {
+		if p, err = policy.Parse(name, rec.Text); err != nil {
+			return nil, fmt.Errorf("the stored policy %s: %w", name, err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.parsed) >= maxACLs {
+		clear(c.parsed)
+	}
+	c.parsed[name] = p
+	return p, nil
 }

@@ -151,7 +151,7 @@ func (n *Node) proveResult(rec *seal.Record, nonce string, who Asker, want polic
 	})
 }
 
-// Keys of the backup that the stock clients know. // backupPrefix + kind → backup
+// backupPrefix + kind → backup, whose shares are under backupKeys
 const backupPrefix = "rekey/backup/"
 
 // backup says what the shares under backupKeys belong to.

@@ -94,16 +94,10 @@ func (n *Node) nextTerm(act *active, tx store.Tx, detail string) error {
 func (n *Node) RotateRootKey(ctx context.Context, a Access) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
 		// Before a key is made for it: who asks may be a stranger.
-		err := act.Barrier.View(ctx, func(r store.Reader) error {
-			j, err := act.judge(r, a)
-			if err == nil {
-				err = a.note(j)
-			}
-			if err != nil || j.token != nil && j.token.Limited { // its use must be counted
-				return err
-			}
-			return j.denied
-		})
+		j, err := n.look(ctx, act, a, nil)
+		if err == nil && (j.token == nil || !j.token.Limited) { // the use of a limited one must be counted first
+			err = j.denied
+		}
 		if err != nil {
 			return err
 		}
@@ -126,7 +120,7 @@ func (n *Node) RotateRootKey(ctx context.Context, a Access) error {
 // changeKeys runs fn for a token that may, in a transaction of the barrier itself: no other may write the keyring.
 func (n *Node) changeKeys(ctx context.Context, a Access, fn func(*active, store.Tx) error) error {
 	return n.use(ctx, func(ctx context.Context, act *active) error {
-		if err := n.allowed(ctx, act, a); err != nil && !errors.Is(err, ErrDenied) { // tells whom it must be told
+		if _, err := n.look(ctx, act, a, nil); err != nil { // tells whom it must be told
 			return err
 		}
 		var denied error

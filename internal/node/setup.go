@@ -2,233 +2,185 @@ package node
 
 import (
 	"context"
-	"path/filepath"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"strings"
-	"time"
 
-	"github.com/quorate/quorate/internal/audit"
+	"github.com/quorate/quorate/internal/body"
+	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
+	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/policy"
-	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/inmem"
 )
 
-// auditKey → the key of the audit devices' HMACs
-const auditKey = "audit/key"
+// newbornKey is there from init until a cluster has been set up by its configuration, or was unsealed without one.
+const newbornKey = "sys/newborn"
 
-var (
-	errAuditPath       = fault.New(fault.Invalid, "the path of an audit device must be a name of lower-case letters, digits, - and _")
-	errAuditInUse      = fault.New(fault.Invalid, "path already in use: an audit device has this name")
-	errAuditFile       = fault.New(fault.Invalid, "another audit device writes to this file already: give this one another, best on another disk")
-	errAuditConfigured = fault.New(fault.Invalid, "this audit device is in the server's configuration: take it out there and restart")
-	errQuotaRate       = fault.New(fault.Invalid, "rate must be over 0, and interval at least a second: leave interval out for one second")
-	errQuotaPath       = fault.New(fault.Invalid, "another rate limit has this path: change that one")
-	errQuotaMount      = fault.New(fault.Invalid, "nothing is mounted at the path of this rate limit, so it would limit nothing: give the path of a mount, or below one, or none for all")
-	errQuotaBlock      = fault.New(fault.Invalid, "block_interval can't be negative: leave it out")
-)
+// Setup is what a new cluster is born with, before anybody has a token: applied at its first unseal, whole or not at
+// all, and never again. A cluster that has been unsealed without one is people's to set up.
+type Setup struct {
+	Policies []SetupPolicy
+	Mounts   []mount.Entry
+	// Requests are made to engines after the mounts are there. They are asked for only where they are needed.
+	Requests func() ([]SetupRequest, error)
+}
 
-// startAudit gives the audit devices their key, which is made when it is first needed.
-func (n *Node) startAudit(ctx context.Context, act *active) error {
-	var key []byte
-	err := act.Barrier.View(ctx, func(r store.Reader) error {
-		values, err := r.Get(auditKey)
-		key = append(key[:0], values[0]...)
-		return err
-	})
+// SetupPolicy is a policy to be written.
+type SetupPolicy struct{ Name, Text string }
+
+// SetupRequest is an update of a path of a mount, such as a user or a role.
+type SetupRequest struct {
+	Path string
+	Data map[string]any
+}
+
+// Check finds what applying s to a new cluster would fail of, by doing so in memory.
+func (s *Setup) Check(ctx context.Context) error {
+	scratch := inmem.New()
+	n, err := New(Options{Store: scratch, Setup: s})
 	if err != nil {
 		return err
 	}
-	if len(key) == 0 {
-		key = make([]byte, 32)
-		if _, err := n.Rand.Read(key); err != nil {
-			return err
-		}
-		err := act.Barrier.Update(ctx, func(tx store.Tx) error {
-			values, err := tx.Get(auditKey)
-			switch {
-			case err != nil:
-				return err
-			case values[0] == nil:
-				return tx.Put(auditKey, key)
-			}
-			copy(key, values[0]) // another server was first
-			return nil
-		})
-		if err != nil {
+	defer n.Close()
+	var requests []SetupRequest
+	if s.Requests != nil {
+		// A password's file is needed until the first unseal only.
+		if requests, err = s.Requests(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	n.Audit.SetKey(secret.Own(key))
+	return scratch.Update(ctx, func(tx store.Tx) error { return n.applySetup(ctx, tx, requests) })
+}
+
+// setUp applies Options.Setup where that is due. A failure leaves everything as it was and doesn't keep the server
+// sealed: it is told to the log and to who asks for the seal's status, and tried again by the sweeper and at the next
+// start.
+func (n *Node) setUp(ctx context.Context, act *active) error {
+	due := false
+	look := func(r store.Reader) error {
+		values, err := r.Get(newbornKey)
+		due = err == nil && values[0] != nil
+		return err
+	}
+	if err := act.Barrier.View(ctx, look); err != nil || !due {
+		return err
+	}
+	var requests []SetupRequest
+	var err error
+	if n.Setup != nil && n.Setup.Requests != nil {
+		requests, err = n.Setup.Requests() // hashes passwords, which is too slow for a transaction
+	}
+	if err == nil {
+		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
+			if err := look(tx); err != nil || !due {
+				return err
+			}
+			if n.Setup != nil {
+				if err := n.applySetup(ctx, tx, requests); err != nil {
+					return err
+				}
+			}
+			return tx.Delete(newbornKey)
+		})
+	}
+	switch n.setupFailed.Store(err != nil); {
+	case errors.Is(err, store.ErrUnknownOutcome):
+		return err
+	case err != nil:
+		n.Logger.Error("the initialize block of the configuration could not be applied, and nothing of it was: mend it; it is tried again every few minutes, and at the next start", "error", err)
+	case due && n.Setup != nil:
+		n.Logger.Info("the initialize block of the configuration was applied", "policies", len(n.Setup.Policies), "mounts", len(n.Setup.Mounts), "logins", len(requests))
+	}
 	return nil
 }
 
-// stopAudit takes away what only an open store gives: the key, and the devices that were made over the API. Those of the
-// configuration go on.
-func (n *Node) stopAudit() {
-	n.Audit.SetStored(nil)
-	n.Audit.SetKey(secret.Bytes{})
-}
+// warnSetup is told with the seal's status while what a new cluster should be born with could not be applied.
+const warnSetup = "the initialize block of the configuration could not be applied, and nothing of it was: see the server's log, mend it and restart the server"
 
-// auditName is the name of a device, without the slash that it is shown with.
-func auditName(path string) (string, error) {
-	name := strings.TrimSuffix(path, "/")
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
-		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
-	}) {
-		return "", errAuditPath
-	}
-	return name, nil
-}
-
-// EnableAudit adds an audit device, once it has taken a test entry.
-func (n *Node) EnableAudit(ctx context.Context, a Access, d audit.Device) error {
-	if err := n.admit(ctx, a); err != nil {
-		return err
-	}
-	name, refused := n.tryAudit(ctx, &d)
-	return n.Update(ctx, a, func(c *Call) error {
-		if refused != nil {
-			return refused
+func (n *Node) applySetup(ctx context.Context, tx store.Tx, requests []SetupRequest) error {
+	for _, p := range n.Setup.Policies {
+		name, err := policy.NormalizeName(p.Name)
+		if err == nil {
+			err = putPolicy(tx, name, p.Text, n.Now())
 		}
-		values, err := c.Tx.Get(auditPrefix + name)
 		if err != nil {
-			return err
+			return fmt.Errorf("policy %s: %w", p.Name, err)
 		}
-		if values[0] != nil {
-			return errAuditInUse
+	}
+	for _, e := range n.Setup.Mounts {
+		t, err := mount.Load(tx)
+		if err == nil && t.At(e.Path) == nil { // a cluster that was set up by hand may have it
+			err = n.enable(tx, t, e)
 		}
-		if err := putJSON(c.Tx, auditPrefix+name, d); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", e.Path, err)
 		}
-		return c.changedSystem()
+	}
+	for _, q := range requests {
+		if err := n.setupRequest(ctx, tx, q); err != nil {
+			return fmt.Errorf("%s: %s", q.Path, strings.TrimPrefix(err.Error(), "JSON decoding: "))
+		}
+	}
+	if err := changedPolicies(tx); err != nil {
+		return err
+	}
+	return changedSystem(tx)
+}
+
+var errSetupPath = fault.New(fault.Invalid, "no mount has such a path: the initialize block needs the auth method or engine too")
+
+// setupRequest runs the handler of an engine inside the transaction of the setup.
+func (n *Node) setupRequest(ctx context.Context, tx store.Tx, q SetupRequest) error {
+	t, err := mount.Load(tx)
+	if err != nil {
+		return err
+	}
+	e, rest, ok := t.Find(q.Path)
+	if !ok || n.KindOf(e) == nil {
+		return errSetupPath
+	}
+	route, params := n.KindOf(e).table.Match(rest)
+	if route == nil || route.Ops[engine.Update] == nil || route.Login {
+		return errSetupPath
+	}
+	text, err := json.Marshal(q.Data)
+	if err != nil {
+		return err
+	}
+	fields, err := body.Decode(text, false)
+	if err != nil {
+		return err
+	}
+	_, err = route.Ops[engine.Update](ctx, &engine.Request{
+		Op: engine.Update, Params: params, Fields: &fields, Mount: n.engineMount(e), Now: n.Now(), Txns: setupTxns{store.Within(tx, e.Records())},
 	})
+	return err
 }
 
-// tryAudit gives a new device the path that it is shown with, and makes sure that it takes entries.
-func (n *Node) tryAudit(ctx context.Context, d *audit.Device) (name string, err error) {
-	if name, err = auditName(d.Path); err != nil {
-		return "", err
-	}
-	d.Path = name + "/"
-	for _, other := range n.Audit.Devices() {
-		switch file := fileOf(d); {
-		case other.Path == d.Path:
-			return "", errAuditInUse
-		case file != "" && file == fileOf(&other):
-			return "", errAuditFile
-		}
-	}
-	if err := n.Audit.Check(*d, false); err != nil {
-		return "", err
-	}
-	return name, n.Audit.Test(ctx, *d)
+// setupTxns are transactions that take place inside another one.
+type setupTxns struct{ tx store.Tx }
+
+// View implements engine.Txns.
+func (s setupTxns) View(_ context.Context, fn func(engine.Tx) error) error {
+	return fn(setupTx{store.ReadOnly(s.tx)})
 }
 
-// fileOf is the file that a device writes to, "" if it is none.
-func fileOf(d *audit.Device) string {
-	file := d.Options["file_path"]
-	if file == "" || file == "stdout" {
-		return ""
-	}
-	return filepath.Clean(file)
+// Update implements engine.Txns.
+func (s setupTxns) Update(_ context.Context, fn func(engine.Tx) error) error {
+	return fn(setupTx{s.tx})
 }
 
-// DisableAudit removes an audit device that was added by EnableAudit; that there is none is no error.
-func (c *Call) DisableAudit(path string) error {
-	name, err := auditName(path)
-	if err != nil {
-		return err
-	}
-	values, err := c.Tx.Get(auditPrefix + name)
-	if err != nil {
-		return err
-	}
-	if values[0] == nil {
-		for _, d := range c.node.Audit.Devices() {
-			if d.Path == name+"/" {
-				return errAuditConfigured
-			}
-		}
-		return nil
-	}
-	if err := c.Tx.Delete(auditPrefix + name); err != nil {
-		return err
-	}
-	return c.changedSystem()
-}
+// Allowed implements engine.Txns.
+func (setupTxns) Allowed(context.Context) error { return nil }
 
-// SetCORS says which pages may use the server.
-func (c *Call) SetCORS(cors CORS) error {
-	if err := putJSON(c.Tx, corsKey, cors); err != nil {
-		return err
-	}
-	return c.changedSystem()
-}
+type setupTx struct{ store.Tx }
 
-// CORS is what SetCORS said last.
-func (c *Call) CORS() CORS { return c.sys.cors }
+// Holder implements engine.Tx.
+func (setupTx) Holder() string { return "" }
 
-// RateLimit returns a rate limit by any spelling of its name, nil if there is none.
-func (c *Call) RateLimit(name string) (*Quota, error) {
-	name, err := policy.NormalizeName(name)
-	if err != nil {
-		return nil, err
-	}
-	for _, q := range c.sys.quotas {
-		if q.Name == name {
-			return &q, nil
-		}
-	}
-	return nil, nil
-}
-
-// RateLimitNames returns the names of the rate limits, sorted: those behind after, at most limit of them unless limit is 0.
-func (c *Call) RateLimitNames(after string, limit int) []string {
-	var names []string
-	for _, q := range c.sys.quotas {
-		names = append(names, q.Name)
-	}
-	return paged(names, after, limit)
-}
-
-// PutRateLimit writes a rate limit. One with the name or the path of another takes its place, or is refused.
-func (c *Call) PutRateLimit(q Quota) error {
-	var err error
-	if q.Name, err = policy.NormalizeName(q.Name); err != nil {
-		return err
-	}
-	if q.Interval == 0 {
-		q.Interval = time.Second
-	}
-	switch {
-	case q.Rate <= 0 || q.Interval < time.Second:
-		return errQuotaRate
-	case q.Block < 0:
-		return errQuotaBlock
-	}
-	q.Path = strings.TrimPrefix(q.Path, "/")
-	if _, _, mounted := c.sys.mounts.Find(q.Path); q.Path != "" && !mounted {
-		return errQuotaMount
-	}
-	for _, other := range c.sys.quotas {
-		if strings.TrimSuffix(other.Path, "/") == strings.TrimSuffix(q.Path, "/") && other.Name != q.Name {
-			return errQuotaPath
-		}
-	}
-	if err := putJSON(c.Tx, quotaPrefix+q.Name, q); err != nil {
-		return err
-	}
-	return c.changedSystem()
-}
-
-// DeleteRateLimit removes a rate limit; that there is none is no error.
-func (c *Call) DeleteRateLimit(name string) error {
-	name, err := policy.NormalizeName(name)
-	if err != nil {
-		return err
-	}
-	if err := c.Tx.Delete(quotaPrefix + name); err != nil {
-		return err
-	}
-	return c.changedSystem()
-}
+// Login implements engine.Tx.
+func (setupTx) Login(engine.Login) error { return errNoLogin }

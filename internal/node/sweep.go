@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/ceremony"
+	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -82,6 +83,26 @@ func (n *Node) sweepTokens(ctx context.Context, a *active) error {
 	swept, err := a.tokens.Sweep(ctx, a.Barrier, n.Now())
 	if swept > 0 {
 		n.Logger.Debug("swept expired and revoked tokens", "count", swept)
+	}
+	return err
+}
+
+// sweepEngines lets each mount remove what has expired in it, whatever became of the others.
+func (n *Node) sweepEngines(ctx context.Context, act *active) error {
+	sys, err := act.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	for _, auth := range []bool{false, true} {
+		for _, e := range sys.mounts.List(auth) {
+			k := n.KindOf(e)
+			if k == nil {
+				continue
+			}
+			if s, ok := k.engine.(engine.Sweeper); ok {
+				err = errors.Join(err, s.Sweep(ctx, store.WithinStore(act.Barrier, e.Records()), n.Now()))
+			}
+		}
 	}
 	return err
 }

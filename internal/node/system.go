@@ -5,14 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/mount"
-	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -43,15 +39,6 @@ type CORS struct {
 	Enabled bool     `json:"enabled"`
 	Origins []string `json:"allowed_origins"`
 	Headers []string `json:"allowed_headers"`
-}
-
-// Quota bounds how often a path may be asked, for each client address.
-type Quota struct {
-	Name     string        `json:"name"`
-	Path     string        `json:"path"` // "" is all; "secret/" a mount; anything else that path and what is below
-	Rate     float64       `json:"rate"` // requests per Interval
-	Interval time.Duration `json:"interval"`
-	Block    time.Duration `json:"block_interval"` // how long a client that went over it is refused everything
 }
 
 // system returns what holds in r's snapshot, from memory if the stamp says that nothing has changed.
@@ -128,78 +115,6 @@ func touched(tx store.Tx, version string) error {
 	return barrier.BumpStamp(tx)
 }
 
-// maxACLs is how many different sets of policies are kept compiled.
-const maxACLs = 4096
-
-// acls are compiled policies, as of one version of them. They are safe for concurrent use.
-type acls struct {
-	mu       sync.RWMutex
-	compiled map[string]*policy.ACL    // :: names, joined → what they grant together
-	parsed   map[string]*policy.Policy // :: name → policy; nil if there is none of this name
-}
-
-func newACLs() *acls {
-	return &acls{compiled: make(map[string]*policy.ACL), parsed: make(map[string]*policy.Policy)}
-}
-
-// of returns what policies grant together. r is a snapshot in which c holds.
-func (c *acls) of(r store.Reader, names []string) (*policy.ACL, error) {
-	key := strings.Join(names, "\x00")
-	c.mu.RLock()
-	acl := c.compiled[key]
-	c.mu.RUnlock()
-	if acl != nil {
-		return acl, nil
-	}
-	var list []*policy.Policy
-	for _, name := range names {
-		p, err := c.named(r, name)
-		if err != nil {
-			return nil, err
-		}
-		if p != nil {
-			list = append(list, p)
-		}
-	}
-	acl = policy.Compile(list...)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.compiled) >= maxACLs {
-		clear(c.compiled)
-	}
-	c.compiled[key] = acl
-	return acl, nil
-}
-
-// named returns a policy, nil if there is none of this name.
-func (c *acls) named(r store.Reader, name string) (*policy.Policy, error) {
-	if p := policy.Builtin(name); p != nil {
-		return p, nil
-	}
-	c.mu.RLock()
-	p, known := c.parsed[name]
-	c.mu.RUnlock()
-	if known {
-		return p, nil
-	}
-	rec, err := readPolicy(r, name)
-	if err != nil {
-		return nil, err
-	}
-	if rec != nil {
-		if p, err = policy.Parse(name, rec.Text); err != nil {
-			return nil, fmt.Errorf("the stored policy %s: %w", name, err)
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.parsed) >= maxACLs {
-		clear(c.parsed)
-	}
-	c.parsed[name] = p
-	return p, nil
-}
-
 // snapshot brings the system up to date outside of any request's own transaction.
 func (a *active) snapshot(ctx context.Context) (s *system, err error) {
 	err = a.Barrier.View(ctx, func(r store.Reader) (err error) {
@@ -207,33 +122,6 @@ func (a *active) snapshot(ctx context.Context) (s *system, err error) {
 		return err
 	})
 	return s, err
-}
-
-// Quotas are the rate limits for a path, as last seen by this process: a limit that counts per process and second
-// needs no exacter one.
-func (n *Node) Quotas(path string) (list []Quota) {
-	a := n.active.Load()
-	if a == nil {
-		return nil
-	}
-	for _, q := range a.sys.Load().quotas {
-		if q.covers(path) {
-			list = append(list, q)
-		}
-	}
-	return list
-}
-
-func (q Quota) covers(path string) bool {
-	return q.Path == "" || path == strings.TrimSuffix(q.Path, "/") || strings.HasPrefix(path, strings.TrimSuffix(q.Path, "/")+"/")
-}
-
-// CORS is as last seen by this process.
-func (n *Node) CORS() CORS {
-	if a := n.active.Load(); a != nil {
-		return a.sys.Load().cors
-	}
-	return CORS{}
 }
 
 // readAll reads the records under a prefix, in the order of their keys.
@@ -249,4 +137,23 @@ func readAll[T any](r store.Reader, prefix string) (list []T, err error) {
 		list = append(list, v)
 	}
 	return list, nil
+}
+
+// SetCORS says which pages may use the server.
+func (c *Call) SetCORS(cors CORS) error {
+	if err := putJSON(c.Tx, corsKey, cors); err != nil {
+		return err
+	}
+	return c.changedSystem()
+}
+
+// CORS is what SetCORS said last.
+func (c *Call) CORS() CORS { return c.sys.cors }
+
+// CORS is as last seen by this process.
+func (n *Node) CORS() CORS {
+	if a := n.active.Load(); a != nil {
+		return a.sys.Load().cors
+	}
+	return CORS{}
 }

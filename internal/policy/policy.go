@@ -2,8 +2,9 @@
 //
 // It reads policy texts, merges the policies of a token once (Compile) and then answers from memory, without allocating.
 // It promises that a name means the same everywhere, because there is one normaliser; that whatever isn't granted is
-// refused; and that a text is either enforced as it stands or refused: what it can't enforce it doesn't accept. It
-// doesn't check that the path of a request is canonical: the wire does that before it asks.
+// refused; and that a text is either enforced as it stands or refused: what would restrict and can't be enforced is not
+// accepted. What would only grant what this server doesn't do (the capabilities scan, subscribe and recover) is, and
+// grants nothing. It doesn't check that the path of a request is canonical: the wire does that before it asks.
 package policy
 
 import (

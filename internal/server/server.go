@@ -269,18 +269,19 @@ func (s *server) wait(ctx context.Context, hangup <-chan os.Signal) error {
 	}
 }
 
-// reload takes over certificates and the log level. What can't be loaded stays as it was.
+// reload opens audit files anew, whatever is in the configuration by now: they were moved aside. It takes over certificates
+// and the log level. What can't be loaded stays as it was.
 func (s *server) reload() {
+	s.audit.Reopen()
 	fresh := s.cfg
 	if s.Reload != nil {
 		var err error
 		if fresh, err = s.Reload(); err != nil {
-			s.log.Error("reload: the configuration has an error, and everything stays as it was", "error", err)
+			s.log.Error("reload: the configuration has an error: audit files were opened anew, and everything else stays as it was", "error", err)
 			return
 		}
 	}
 	s.level.Set(fresh.LogLevel)
-	s.audit.Reopen()
 	kept := false
 	for _, f := range s.fronts {
 		if err := f.reload(fresh); err != nil {
@@ -332,7 +333,7 @@ func Check(cfg *config.Config) error {
 			errs = append(errs, err)
 		}
 	}
-	broker := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Dir: cfg.AuditDir})
+	broker := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Stdout: io.Discard, Dir: cfg.AuditDir})
 	for _, d := range cfg.Audit {
 		if err := broker.Check(d, true); err != nil {
 			errs = append(errs, fmt.Errorf("audit device %s %s: %w", d.Path, cmp.Or(d.Options["file_path"], d.Options["address"]), err))

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/config"
 )
 
@@ -379,6 +380,21 @@ func TestReloadLogLevel(t *testing.T) {
 	}
 }
 
+// TestReloadOpensAuditFiles: also where the configuration has an error by now, since whoever moved the file will take it away.
+func TestReloadOpensAuditFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	cfg := memory()
+	cfg.Audit = []audit.Device{{Path: "file/", Type: "file", Options: map[string]string{"file_path": file}}}
+	r := start(t, cfg, Options{Reload: func() (*config.Config, error) { return nil, errors.New("q.hcl:1: nonsense") }})
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	r.reload()
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("entries go on to the file that was moved aside: %v", err)
+	}
+}
+
 // TestCheck finds problems without leaving anything behind.
 func TestCheck(t *testing.T) {
 	cfg := onDisk(t)
@@ -387,6 +403,10 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := os.Stat(cfg.Storage.Path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the check made the data folder: %v", err)
+	}
+	cfg.Audit = []audit.Device{{Path: "out/", Type: "stdout"}}
+	if err := Check(cfg); err != nil {
+		t.Errorf("an audit device that writes to standard output: %v", err)
 	}
 	cfg.Listeners[0].TLSCertFile, cfg.Listeners[0].TLSKeyFile = "absent.pem", "absent.key"
 	if err := Check(cfg); err == nil || !strings.Contains(err.Error(), "absent.pem") {

@@ -8,7 +8,6 @@ package approle
 
 import (
 	"context"
-	"encoding/json"
 	"net/netip"
 	"time"
 
@@ -101,12 +100,7 @@ const roleClear = "bind_secret_id secret_id_bound_cidrs secret_id_num_uses secre
 
 // load returns a role by its name in its one form; nil if there is none.
 func load(r store.Reader, name string) (*role, error) {
-	record, err := engine.Get(r, rolePrefix+name)
-	if err != nil || record == nil {
-		return nil, err
-	}
-	ro := new(role)
-	return ro, json.Unmarshal(record, ro)
+	return engine.GetJSON[role](r, rolePrefix+name)
 }
 
 // named returns the role that a path names, nil if there is none, and the name in its one form.
@@ -120,10 +114,10 @@ func named(tx store.Reader, r *engine.Request) (string, *role, error) {
 }
 
 // needed is named where the role must be there.
-func needed(tx store.Reader, r *engine.Request) (string, *role, error) {
+func needed(tx store.Reader, r *engine.Request, absent error) (string, *role, error) {
 	name, ro, err := named(tx, r)
 	if err == nil && ro == nil {
-		err = errNoRole
+		err = absent
 	}
 	return name, ro, err
 }
@@ -136,14 +130,6 @@ func exists(tx store.Reader, r *engine.Request) (bool, error) {
 	return ro != nil, err
 }
 
-func putJSON(tx store.Tx, key string, v any) error {
-	record, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, record)
-}
-
 // put stores a role, after what it must hold in any case.
 func put(tx store.Tx, name string, ro *role) error {
 	if !ro.BindSecretID && len(ro.BoundCIDRs) == 0 && len(ro.Token.BoundCIDRs) == 0 {
@@ -152,7 +138,7 @@ func put(tx store.Tx, name string, ro *role) error {
 	if err := ro.Token.Check(); err != nil {
 		return err
 	}
-	return putJSON(tx, rolePrefix+name, ro)
+	return engine.PutJSON(tx, rolePrefix+name, ro)
 }
 
 func fresh() *role {
@@ -164,12 +150,9 @@ func listRoles(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
 }
 
 func readRole(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	_, ro, err := named(tx, r)
-	switch {
-	case err != nil:
+	_, ro, err := needed(tx, r, errAbsent)
+	if err != nil {
 		return nil, err
-	case ro == nil:
-		return nil, errAbsent
 	}
 	return &engine.Response{Data: ro.data()}, nil
 }
@@ -281,18 +264,15 @@ func deleteRole(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
 }
 
 func readRoleID(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	_, ro, err := named(tx, r)
-	switch {
-	case err != nil:
+	_, ro, err := needed(tx, r, errAbsent)
+	if err != nil {
 		return nil, err
-	case ro == nil:
-		return nil, errAbsent
 	}
 	return &engine.Response{Data: map[string]any{"role_id": ro.RoleID}}, nil
 }
 
 func writeRoleID(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	name, ro, err := needed(tx, r)
+	name, ro, err := needed(tx, r, errNoRole)
 	if err != nil {
 		return nil, err
 	}

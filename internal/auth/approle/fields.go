@@ -49,12 +49,9 @@ func fieldRoutes() []engine.Route {
 }
 
 func (f roleField) read(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	_, ro, err := named(tx, r)
-	switch {
-	case err != nil:
+	_, ro, err := needed(tx, r, errAbsent)
+	if err != nil {
 		return nil, err
-	case ro == nil:
-		return nil, errAbsent
 	}
 	data := ro.data()
 	data["bound_cidr_list"] = data["secret_id_bound_cidrs"]
@@ -63,7 +60,7 @@ func (f roleField) read(tx engine.Tx, r *engine.Request) (*engine.Response, erro
 
 // write takes its own field only, whatever else a request holds: policies may allow one path and not another.
 func (f roleField) write(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	name, ro, err := needed(tx, r)
+	name, ro, err := needed(tx, r, errNoRole)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +77,7 @@ func (f roleField) write(tx engine.Tx, r *engine.Request) (*engine.Response, err
 }
 
 func (f roleField) reset(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	name, ro, err := needed(tx, r)
+	name, ro, err := needed(tx, r, errNoRole)
 	if err != nil {
 		return nil, err
 	}

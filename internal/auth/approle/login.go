@@ -29,16 +29,7 @@ func login(ctx context.Context, r *engine.Request) (*engine.Response, error) {
 	case len(secret) > maxID: // nobody has it
 		secret = nil
 	}
-	var refused error // decided in the transaction, which notes it
-	err := r.Update(ctx, func(tx engine.Tx) error {
-		var err error
-		refused, err = decide(tx, r, roleID, secret)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return nil, refused
+	return engine.Decide(ctx, r, func(tx engine.Tx) (refused, err error) { return decide(tx, r, roleID, secret) })
 }
 
 // decide makes the token, or counts the failure and returns what the client is told.
@@ -132,5 +123,5 @@ func (k *kept) use(tx engine.Tx, r *engine.Request) error {
 		return k.remove(tx)
 	}
 	k.Updated = r.Now.UTC()
-	return putJSON(tx, k.key(), &k.secretID)
+	return engine.PutJSON(tx, k.key(), &k.secretID)
 }

@@ -78,11 +78,12 @@ func (k *kept) remove(tx store.Tx) error {
 // find returns a secret ID of a role; nil if there is none.
 func find(r store.Reader, serial, digest string) (*kept, error) {
 	k := &kept{serial: serial, digest: digest}
-	record, err := engine.Get(r, k.key())
-	if err != nil || record == nil {
+	s, err := engine.GetJSON[secretID](r, k.key())
+	if err != nil || s == nil {
 		return nil, err
 	}
-	return k, json.Unmarshal(record, &k.secretID)
+	k.secretID = *s
+	return k, nil
 }
 
 func secretDigest(salt []byte, ro *role, id []byte) string {
@@ -124,12 +125,9 @@ func secretRoutes() []engine.Route {
 }
 
 func listAccessors(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	_, ro, err := named(tx, r)
-	switch {
-	case err != nil:
+	_, ro, err := needed(tx, r, errAbsent)
+	if err != nil {
 		return nil, err
-	case ro == nil:
-		return nil, errAbsent
 	}
 	return engine.Keys(tx, r, accessorPrefix+ro.Serial+"/")
 }
@@ -155,7 +153,7 @@ func choose(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
 
 // keep stores a new secret ID, and tells it.
 func keep(tx engine.Tx, r *engine.Request, id []byte) (*engine.Response, error) {
-	_, ro, err := needed(tx, r)
+	_, ro, err := needed(tx, r, errNoRole)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +177,7 @@ func keep(tx engine.Tx, r *engine.Request, id []byte) (*engine.Response, error) 
 			return nil, err
 		}
 	}
-	if err := putJSON(tx, k.key(), s); err != nil {
+	if err := engine.PutJSON(tx, k.key(), s); err != nil {
 		return nil, err
 	}
 	if err := tx.Put(accessorPrefix+k.serial+"/"+k.Accessor, []byte(k.digest)); err != nil {
@@ -316,7 +314,7 @@ func byAccessor() finder {
 
 // look returns the role's secret ID that a request names; nil if there is none, or none that is still in force.
 func (by finder) look(tx store.Reader, r *engine.Request) (*kept, error) {
-	_, ro, err := needed(tx, r)
+	_, ro, err := needed(tx, r, errNoRole)
 	if err != nil {
 		return nil, err
 	}

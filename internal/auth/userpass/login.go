@@ -163,16 +163,7 @@ func (m *method) login(ctx context.Context, r *engine.Request) (*engine.Response
 	if err != nil {
 		return nil, err
 	}
-	var refused error // decided in the transaction, which notes it
-	err = r.Update(ctx, func(tx engine.Tx) error {
-		var err error
-		refused, err = finish(tx, r, name, f.hash, right)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return nil, refused
+	return engine.Decide(ctx, r, func(tx engine.Tx) (refused, err error) { return finish(tx, r, name, f.hash, right) })
 }
 
 func (m *method) compare(ctx context.Context, f found, password []byte) (bool, error) {

@@ -7,7 +7,6 @@ package userpass
 
 import (
 	"context"
-	"encoding/json"
 	"runtime"
 	"time"
 
@@ -82,30 +81,26 @@ func (m *method) Routes() []engine.Route {
 }
 
 // get returns a user; nil if there is none.
-func get(r store.Reader, name string) (*user, error) {
-	record, err := engine.Get(r, userPrefix+name)
-	if err != nil || record == nil {
-		return nil, err
-	}
-	u := new(user)
-	return u, json.Unmarshal(record, u)
-}
+func get(r store.Reader, name string) (*user, error) { return engine.GetJSON[user](r, userPrefix+name) }
 
-func put(tx store.Tx, name string, u *user) error {
-	record, err := json.Marshal(u)
-	if err != nil {
-		return err
-	}
-	return tx.Put(userPrefix+name, record)
-}
+func put(tx store.Tx, name string, u *user) error { return engine.PutJSON(tx, userPrefix+name, u) }
 
-// named returns the user that a path names, and the name in its one form.
+// named returns the user that a path names, nil if there is none, and the name in its one form.
 func named(tx store.Reader, r *engine.Request) (string, *user, error) {
 	name, err := engine.Name(r.Params["username"])
 	if err != nil {
 		return "", nil, err
 	}
 	u, err := get(tx, name)
+	return name, u, err
+}
+
+// needed is named where the user must be there.
+func needed(tx store.Reader, r *engine.Request, absent error) (string, *user, error) {
+	name, u, err := named(tx, r)
+	if err == nil && u == nil {
+		err = absent
+	}
 	return name, u, err
 }
 
@@ -122,12 +117,9 @@ func list(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
 }
 
 func read(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	_, u, err := named(tx, r)
-	switch {
-	case err != nil:
+	_, u, err := needed(tx, r, errAbsent)
+	if err != nil {
 		return nil, err
-	case u == nil:
-		return nil, errAbsent
 	}
 	return &engine.Response{Data: u.Token.Data()}, nil
 }
@@ -197,12 +189,9 @@ func (m *method) withHash(ctx context.Context, r *engine.Request, fn func(tx eng
 }
 
 func writePolicies(tx engine.Tx, r *engine.Request) (*engine.Response, error) {
-	name, u, err := named(tx, r)
-	switch {
-	case err != nil:
+	name, u, err := needed(tx, r, errNoUser)
+	if err != nil {
 		return nil, err
-	case u == nil:
-		return nil, errNoUser
 	}
 	field := "token_policies"
 	if !r.Fields.Has(field) {

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
@@ -11,50 +10,10 @@ import (
 	"github.com/quorate/quorate/internal/token"
 )
 
-// leaseBatch is how many tokens are revoked in one transaction.
-const leaseBatch = 200
-
-// RevokeLeases revokes every token whose lease ID begins with prefix, by whole parts of the path.
-func (n *Node) RevokeLeases(ctx context.Context, a Access, prefix string) error {
-	return n.use(ctx, func(ctx context.Context, act *active) error {
-		if err := n.update(ctx, act, a, func(*Call) error { return nil }); err != nil {
-			return err
-		}
-		_, err := n.revokeLeases(ctx, act, prefix, func(string) bool { return true })
-		return err
-	})
-}
-
-// revokeLeases revokes in batches, each of which looks again, the tokens below prefix whose mount fits.
-func (n *Node) revokeLeases(ctx context.Context, act *active, prefix string, fits func(mount string) bool) (revoked int, err error) {
-	for after := ""; ; {
-		var found []*token.Entry
-		err := act.Barrier.View(ctx, func(r store.Reader) (err error) {
-			found, after, err = act.tokens.Leased(r, prefix, after, leaseBatch)
-			return err
-		})
-		if err != nil {
-			return revoked, err
-		}
-		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
-			c := &Call{Tx: tx, Tokens: act.tokens, node: n, act: act}
-			for _, e := range found {
-				if !fits(e.Mount) {
-					continue
-				}
-				if err := c.Revoke(e, false); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return revoked, err
-		}
-		if revoked += len(found); after == "" {
-			return revoked, nil
-		}
-	}
+// Create makes a token below the request's own, or an orphan.
+func (c *Call) Create(spec token.Spec) (secret.Bytes, *token.Entry, []string, error) {
+	spec.Sudo, spec.Known = c.Sudo(spec.Path), c.knows
+	return c.Tokens.Create(c.Tx, c.Token, spec)
 }
 
 var errLoginGone = fault.New(fault.Invalid, "the login that this token came from is gone: log in again")
@@ -82,10 +41,59 @@ func (c *Call) Renew(e *token.Entry, spec token.Renewal) (warnings []string, err
 	return c.Tokens.Renew(c.Tx, e, spec)
 }
 
-// Create makes a token below the request's own, or an orphan.
-func (c *Call) Create(spec token.Spec) (secret.Bytes, *token.Entry, []string, error) {
-	spec.Sudo, spec.Known = c.Sudo(spec.Path), c.knows
-	return c.Tokens.Create(c.Tx, c.Token, spec)
+// Revoke kills e and everything below it, or only e when its children are to live on as orphans. An open attempt
+// that depends on a token which dies by this ends with it.
+func (c *Call) Revoke(e *token.Entry, orphanChildren bool) error {
+	// The attempt first: once the token is dead, nothing leads from its ID to its tree any more.
+	if err := c.endAttemptsOf(e, orphanChildren); err != nil {
+		return err
+	}
+	if orphanChildren {
+		return c.Tokens.RevokeOrphan(c.Tx, e)
+	}
+	return c.Tokens.RevokeTree(c.Tx, e)
+}
+
+// leaseBatch is how many tokens are revoked in one transaction.
+const leaseBatch = 200
+
+// RevokeLeases revokes every token whose lease ID begins with prefix, by whole parts of the path.
+func (n *Node) RevokeLeases(ctx context.Context, a Access, prefix string) error {
+	return n.use(ctx, func(ctx context.Context, act *active) error {
+		if err := n.update(ctx, act, a, func(*Call) error { return nil }); err != nil {
+			return err
+		}
+		return n.revokeLeases(ctx, act, prefix, func(string) bool { return true })
+	})
+}
+
+// revokeLeases revokes in batches, each of which looks again, the tokens below prefix whose mount fits.
+func (n *Node) revokeLeases(ctx context.Context, act *active, prefix string, fits func(mount string) bool) error {
+	for after := ""; ; {
+		var found []*token.Entry
+		err := act.Barrier.View(ctx, func(r store.Reader) (err error) {
+			found, after, err = act.tokens.Leased(r, prefix, after, leaseBatch)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		err = act.Barrier.Update(ctx, func(tx store.Tx) error {
+			c := &Call{Tx: tx, Tokens: act.tokens, node: n, act: act}
+			for _, e := range found {
+				if !fits(e.Mount) {
+					continue
+				}
+				if err := c.Revoke(e, false); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || after == "" {
+			return err
+		}
+	}
 }
 
 // Withdraw revokes a token that was made for a reply which is not sent, and wipes its ID.
@@ -112,24 +120,4 @@ func (n *Node) Tidy(ctx context.Context, a Access) error {
 		n.Logger.Info("token store tidied", "removed", removed)
 		return err
 	})
-}
-
-// sweepEngines lets each mount remove what has expired in it, whatever became of the others.
-func (n *Node) sweepEngines(ctx context.Context, act *active) error {
-	sys, err := act.snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	for _, auth := range []bool{false, true} {
-		for _, e := range sys.mounts.List(auth) {
-			k := n.KindOf(e)
-			if k == nil {
-				continue
-			}
-			if s, ok := k.engine.(engine.Sweeper); ok {
-				err = errors.Join(err, s.Sweep(ctx, store.WithinStore(act.Barrier, e.Records()), n.Now()))
-			}
-		}
-	}
-	return err
 }
