@@ -72,7 +72,7 @@ type Route struct {
 	Ops   map[Operation]Handler
 	Login bool  // needs no token: Tx.Login makes one
 	Sudo  bool  // needs the capability sudo beside that of the operation
-	Limit int64 // bytes of body; 0 means 16 KiB
+	Limit int64 // bytes of body; 0 means 16 KiB; a login has 4 KiB
 	// Exists tells an update of what is there from the creation of what isn't, which need other capabilities. Nil:
 	// everything is an update. It runs in the transaction that decides.
 	Exists func(tx store.Reader, r *Request) (bool, error)

@@ -21,10 +21,10 @@ func mountedRoute(e *engine.Route) *route {
 		summary: e.Summary, fields: e.Fields, query: e.Query, clear: e.Clear,
 	}
 	r.known = namesOf(e.Fields)
-	if e.Login {
-		r.authority = byNone
-	}
-	if r.limit == 0 {
+	switch {
+	case e.Login: // strangers send it
+		r.authority, r.limit = byNone, smallBody
+	case r.limit == 0:
 		r.limit = tokenBody
 	}
 	for op, of := range engineOps {

@@ -133,7 +133,7 @@ func withPeople(t *testing.T) *cluster {
 	c.writePolicy("dev", `path "auth/token/create" { capabilities = ["update", "sudo"] }
 path "sys/generate-root/attempt" { capabilities = ["update"] }
 path "secret/*" { capabilities = ["read"] }`)
-	c.mustAsk(c.root, engine.Update, "auth/userpass/users/alice", `{"password":"correct horse","policies":"dev"}`)
+	c.mustAsk(c.root, engine.Update, "auth/userpass/users/alice", `{"password_hash":"`+horseHash+`","policies":"dev"}`)
 	return c
 }
 
@@ -208,7 +208,7 @@ func TestDisableEndsLogins(t *testing.T) {
 	}
 	// A method with the same name and the same user is another one.
 	c.mounts(mount.Entry{Path: "auth/userpass/", Type: "userpass"})
-	c.mustAsk(c.root, engine.Update, "auth/userpass/users/alice", `{"password":"correct horse","policies":"dev"}`)
+	c.mustAsk(c.root, engine.Update, "auth/userpass/users/alice", `{"password_hash":"`+horseHash+`","policies":"dev"}`)
 	f.dead(c, "after it was enabled again")
 }
 

@@ -16,6 +16,9 @@ import (
 	"github.com/quorate/quorate/internal/store/storetest"
 )
 
+// horseHash is bcrypt of "correct horse": to hash it anew for each test takes long where races are looked for.
+const horseHash = "$2a$10$Z53fd6ysUsiiH2GuKXoosuiFZOcyfiqLRla60dv57YsJoLBn1VxAi"
+
 // setUps is a configuration and what became of it.
 type setUps struct {
 	setup Setup
@@ -35,7 +38,7 @@ func newSetup() *setUps {
 	s.setup.Requests = func() ([]SetupRequest, error) {
 		s.asked++
 		return []SetupRequest{
-			{"auth/userpass/users/alice", map[string]any{"password": "correct horse", "policies": []string{"dev"}}},
+			{"auth/userpass/users/alice", map[string]any{"password_hash": horseHash, "policies": []string{"dev"}}},
 			{"auth/approle/role/app", map[string]any{"token_policies": []string{"dev"}, "token_ttl": "20m"}},
 			{"secret/config", map[string]any{"max_versions": 5}},
 		}, nil

@@ -92,7 +92,7 @@ func secretDigest(salt []byte, ro *role, id []byte) string {
 
 func secretRoutes() []engine.Route {
 	const made = "metadata, cidr_list list, token_bound_cidrs list, num_uses int, ttl duration"
-	const shown = "keys num_uses ttl cidr_list token_bound_cidrs secret_id_num_uses secret_id_ttl creation_time expiration_time last_updated_time"
+	const shown = "num_uses ttl cidr_list token_bound_cidrs secret_id_num_uses secret_id_ttl creation_time expiration_time last_updated_time"
 	routes := []engine.Route{
 		{
 			Path: "role/{role}/secret-id", Ops: map[engine.Operation]engine.Handler{
