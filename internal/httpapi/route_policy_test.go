@@ -396,7 +396,10 @@ func TestNoSpellingGetsRoundADeny(t *testing.T) {
 	if !m.try(0, "GET", "/v1/one/a", "") || !m.try(0, "PUT", "/v1/two/data/a", `{"data":{"v":"new"}}`) {
 		t.Fatal("nothing is allowed")
 	}
-	for _, target := range targets {
+	for k, target := range targets {
+		if testing.Short() && k%5 != 0 {
+			continue
+		}
 		url := escaped(target)
 		last := strings.LastIndexByte(strings.TrimSuffix(url, "/"), '/')
 		spellings := []string{"/v1/" + url, "/v1/" + strings.ToUpper(url), "/v1/" + url[:last+1] + strings.ToUpper(url[last+1:])}
