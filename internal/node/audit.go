@@ -2,7 +2,7 @@ package node
 
 import (
 	"context"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/quorate/quorate/internal/audit"
@@ -17,7 +17,6 @@ const auditKey = "audit/key"
 var (
 	errAuditPath       = fault.New(fault.Invalid, "the path of an audit device must be a name of lower-case letters, digits, - and _")
 	errAuditInUse      = fault.New(fault.Invalid, "path already in use: an audit device has this name")
-	errAuditFile       = fault.New(fault.Invalid, "another audit device writes to this file already: give this one another, best on another disk")
 	errAuditConfigured = fault.New(fault.Invalid, "this audit device is in the server's configuration: take it out there and restart")
 )
 
@@ -52,7 +51,8 @@ func (n *Node) startAudit(ctx context.Context, act *active) error {
 			return err
 		}
 	}
-	n.Audit.SetKey(secret.Own(key))
+	act.auditKey = secret.Own(key)
+	n.Audit.SetKey(act.auditKey)
 	return nil
 }
 
@@ -104,27 +104,13 @@ func (n *Node) tryAudit(ctx context.Context, d *audit.Device) (name string, err 
 		return "", err
 	}
 	d.Path = name + "/"
-	for _, other := range n.Audit.Devices() {
-		switch file := fileOf(d); {
-		case other.Path == d.Path:
-			return "", errAuditInUse
-		case file != "" && file == fileOf(&other):
-			return "", errAuditFile
-		}
+	if slices.ContainsFunc(n.Audit.Devices(), func(other audit.Device) bool { return other.Path == d.Path }) {
+		return "", errAuditInUse
 	}
 	if err := n.Audit.Check(*d, false); err != nil {
 		return "", err
 	}
 	return name, n.Audit.Test(ctx, *d)
-}
-
-// fileOf is the file that a device writes to, "" if it is none.
-func fileOf(d *audit.Device) string {
-	file := d.Options["file_path"]
-	if file == "" || file == "stdout" {
-		return ""
-	}
-	return filepath.Clean(file)
 }
 
 // DisableAudit removes an audit device that was added by EnableAudit; that there is none is no error.

@@ -26,6 +26,7 @@ import (
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/seal"
+	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/token"
 	"github.com/quorate/quorate/internal/transcript"
@@ -190,6 +191,7 @@ type active struct {
 	signer      *transcript.Signer // of the transcript's checkpoints
 	verifierKey string             // its public half
 	broker      *audit.Broker
+	auditKey    secret.Bytes           // which broker works with
 	sys         atomic.Pointer[system] // as last seen; never nil once the active is in force
 	seeing      sync.Mutex             // held while sys and the audit devices become those of another snapshot
 
@@ -230,6 +232,7 @@ func (n *Node) activate(ctx context.Context, o *seal.Opened) error {
 // close wipes what the node added to the keys of o, which is not its.
 func (a *active) close() {
 	a.tokens.Close()
+	a.auditKey.Wipe()
 	if a.signer != nil {
 		a.signer.Wipe()
 	}
