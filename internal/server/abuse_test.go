@@ -138,17 +138,31 @@ func TestSlowClientsDontKeepOthersOut(t *testing.T) {
 		t.Run(name+" from the same address", func(t *testing.T) {
 			r := start(t, patient(memory()), Options{})
 			for range 40 {
-				dial(t, r.addrs[0], "127.0.0.1", text)
+				answered(t, dial(t, r.addrs[0], "127.0.0.1", text), name == "idle")
 			}
 			mustGet(t, from("127.0.0.1"), r.url(0))
 		})
 		t.Run(name+" from many addresses", func(t *testing.T) {
 			r := start(t, patient(memory()), Options{})
 			for n := range 40 {
-				dial(t, r.addrs[0], stranger(t, n%20), text)
+				answered(t, dial(t, r.addrs[0], stranger(t, n%20), text), name == "idle")
 			}
 			mustGet(t, from("127.0.0.1"), r.url(0))
 		})
+	}
+}
+
+// answered waits for the answer to a whole request, if it is one: only then is its connection idle. A connection may also
+// have been refused, because others were not idle yet.
+func answered(t *testing.T, c net.Conn, whole bool) {
+	t.Helper()
+	if !whole {
+		return
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	var timeout net.Error
+	if _, err := c.Read(make([]byte, 1)); errors.As(err, &timeout) && timeout.Timeout() {
+		t.Fatal("no answer")
 	}
 }
 
