@@ -112,7 +112,7 @@ func (a *API) addRoutes(all []route) {
 	var varying []*route
 	for i := range all {
 		r := &all[i]
-		r.known = namesOf(r.fields)
+		r.index()
 		if !strings.Contains(r.path, "{") {
 			a.routes[r.path] = r
 			continue

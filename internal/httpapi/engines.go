@@ -20,7 +20,7 @@ func mountedRoute(e *engine.Route) *route {
 		path: e.Path, authority: byToken, sudo: e.Sudo, limit: e.Limit, ops: make(map[operation]handler),
 		summary: e.Summary, fields: e.Fields, query: e.Query, clear: e.Clear,
 	}
-	r.known = namesOf(e.Fields)
+	r.index()
 	switch {
 	case e.Login: // strangers send it
 		r.authority, r.limit = byNone, smallBody
@@ -39,17 +39,15 @@ func mountedRoute(e *engine.Route) *route {
 func (x *exchange) mountedRoutes() (list []route, err error) {
 	err = x.Node.View(x.r.Context(), x.access(), func(c *node.Call) error {
 		list = nil
-		for _, auth := range []bool{false, true} {
-			for _, e := range c.Mounts(auth) {
-				kind := x.Node.KindOf(e)
-				if kind == nil || !c.Seen(e) {
-					continue
-				}
-				for i := range kind.Routes {
-					r := *x.mounted[&kind.Routes[i]]
-					r.path = e.Path + r.path
-					list = append(list, r)
-				}
+		for _, e := range c.AllMounts() {
+			kind := x.Node.KindOf(e)
+			if kind == nil || !c.Seen(e) {
+				continue
+			}
+			for i := range kind.Routes {
+				r := *x.mounted[&kind.Routes[i]]
+				r.path = e.Path + r.path
+				list = append(list, r)
 			}
 		}
 		return nil

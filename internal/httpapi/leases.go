@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/token"
@@ -102,18 +101,9 @@ func lookupLease(x *exchange) (*reply, error) {
 func listLeases(x *exchange) (*reply, error) {
 	a := x.access()
 	a.Sudo = true
-	var keys []string
-	err := x.Node.View(x.r.Context(), a, func(c *node.Call) error {
-		after, limit, err := engine.Paging(x.r.URL.Query())
-		if err == nil {
-			keys, err = c.Tokens.Leases(c.Tx, x.param("prefix"), after, limit)
-		}
-		return err
+	return x.page(a, func(c *node.Call, after string, limit int) ([]string, error) {
+		return c.Tokens.Leases(c.Tx, x.param("prefix"), after, limit)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return listed(keys)
 }
 
 // renewLease answers in the envelope itself, and with nothing of the token but its lease.
@@ -163,7 +153,7 @@ func countLeases(x *exchange) (*reply, error) {
 			return nil
 		case "all":
 			counts, total, err = c.Tokens.CountLeases(c.Tx, func(path string) string {
-				if e, _ := c.MountOf(path); e != nil {
+				if e := c.MountOf(path); e != nil {
 					return e.Path
 				}
 				return "" // of a mount that is gone

@@ -306,12 +306,9 @@ func remount(x *exchange) (*reply, error) {
 func remountStatus(x *exchange) (*reply, error) {
 	var moved *mount.Entry
 	err := x.Node.View(x.r.Context(), x.access(), func(c *node.Call) error {
-		all := slices.Concat(c.Mounts(false), c.Mounts(true))
-		i := slices.IndexFunc(all, func(e *mount.Entry) bool { return e.UUID == x.param("id") })
-		if i < 0 {
+		if moved = c.MountByUUID(x.param("id")); moved == nil {
 			return errNoMove
 		}
-		moved = all[i]
 		return nil
 	})
 	if err != nil {

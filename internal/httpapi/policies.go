@@ -3,7 +3,6 @@ package httpapi
 import (
 	"strings"
 
-	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/policy"
 )
@@ -61,20 +60,14 @@ func (x *exchange) accessNamed() node.Access {
 
 func (f policyFamily) list(x *exchange) (*reply, error) {
 	var names []string
-	err := x.Node.View(x.r.Context(), x.access(), func(c *node.Call) error {
-		after, limit, err := engine.Paging(x.r.URL.Query())
-		if err == nil {
-			names, err = c.Policies(after, limit)
-		}
-		return err
+	rep, err := x.page(x.access(), func(c *node.Call, after string, limit int) (_ []string, err error) {
+		names, err = c.Policies(after, limit)
+		return names, err
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case f.old && len(names) > 0:
-		return injected(map[string]any{"keys": names, "policies": names}), nil
+	if err == nil && f.old {
+		rep = injected(map[string]any{"keys": names, "policies": names})
 	}
-	return listed(names)
+	return rep, err
 }
 
 func (f policyFamily) read(x *exchange) (*reply, error) {

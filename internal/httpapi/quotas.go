@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	"github.com/quorate/quorate/internal/body"
-	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/node"
 )
 
@@ -26,16 +25,9 @@ func quotaRoutes() []route {
 }
 
 func listQuotas(x *exchange) (*reply, error) {
-	var names []string
-	err := x.Node.View(x.r.Context(), x.access(), func(c *node.Call) error {
-		after, limit, err := engine.Paging(x.r.URL.Query())
-		names = c.RateLimitNames(after, limit)
-		return err
+	return x.page(x.access(), func(c *node.Call, after string, limit int) ([]string, error) {
+		return c.RateLimitNames(after, limit), nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return listed(names)
 }
 
 func readQuota(x *exchange) (*reply, error) {

@@ -24,10 +24,7 @@ func roleRoutes() []route {
 			"token_no_default_policy bool, token_type", clear: "allowed_policies disallowed_policies orphan renewable token_period token_explicit_max_ttl token_num_uses"},
 		{path: "auth/token/tidy", ops: map[operation]handler{opUpdate: tidyTokens}, summary: "remove what has expired, and what leads to no token"},
 	}
-	for i := range list {
-		list[i].authority, list[i].limit = byToken, tokenBody
-	}
-	return list
+	return ofToken(list)
 }
 
 // tokenRole is the role that the path of a request names, nil if it names none.
@@ -44,21 +41,9 @@ func (x *exchange) tokenRole(c *node.Call) (*token.Role, error) {
 }
 
 func listRoles(x *exchange) (*reply, error) {
-	var names []string
-	err := x.Node.View(x.r.Context(), x.access(), func(c *node.Call) error {
-		after, limit, err := engine.Paging(x.r.URL.Query())
-		if err == nil {
-			names, err = c.Tokens.Roles(c.Tx, after, limit)
-		}
-		return err
+	return x.page(x.access(), func(c *node.Call, after string, limit int) ([]string, error) {
+		return c.Tokens.Roles(c.Tx, after, limit)
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case len(names) == 0:
-		return nil, errNothing
-	}
-	return &reply{data: map[string]any{"keys": names}}, nil
 }
 
 func readRole(x *exchange) (*reply, error) {

@@ -81,10 +81,19 @@ type route struct {
 	summary string
 	fields  string          // of the body of an update: "name type, ...", the type a string if there is none
 	query   string          // the same of a read's query
-	known   map[string]bool // the names in fields; nil: anything
 	clear   string          // names of fields, in requests and replies, that audit devices may show as they are
+	known   map[string]bool // the names in fields, by index; nil: anything
+	shown   map[string]bool // those in clear
 
 	dropFields string // the same of a delete's body, beside the credential of a ceremony
+}
+
+// index makes sets of the lists of names, once, for what each request asks of them.
+func (r *route) index() {
+	r.known, r.shown = namesOf(r.fields), make(map[string]bool)
+	for name := range strings.FieldsSeq(r.clear) {
+		r.shown[name] = true
+	}
 }
 
 var (

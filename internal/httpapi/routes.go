@@ -204,11 +204,7 @@ func tokenRoutes() []route {
 			opList: listAccessors,
 		}, summary: "the accessors of all live tokens", query: "after, limit int"},
 	}
-	for i := range list {
-		list[i].authority = byToken
-		list[i].limit = max(list[i].limit, tokenBody)
-	}
-	return list
+	return ofToken(list)
 }
 
 // unknownRoute answers for every path that isn't in the table: that there is nothing is told only to who would be

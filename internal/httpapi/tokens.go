@@ -246,11 +246,8 @@ func listAccessors(x *exchange) (*reply, error) {
 		list, err = c.Tokens.Accessors(c.Tx, q.Get("after"), limit)
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case len(list) == 0:
-		return nil, errNothing
 	}
-	return &reply{data: map[string]any{"keys": list}}, nil
+	return listed(list)
 }

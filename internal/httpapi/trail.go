@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -114,18 +115,19 @@ func tokenBytes(x *exchange) []byte {
 
 // shown is the set of fields that are told as they are: those that the table of routes, or the mount, says are no secrets.
 func (x *exchange) shown(request bool) map[string]bool {
-	shown := make(map[string]bool)
-	for name := range strings.FieldsSeq(x.route.clear) {
-		shown[name] = true
+	if x.place == nil {
+		return x.route.shown
 	}
-	if x.place != nil {
-		names := x.place.Mount.Config.AuditNonHMACResponseKeys
-		if request {
-			names = x.place.Mount.Config.AuditNonHMACRequestKeys
-		}
-		for _, name := range names {
-			shown[name] = true
-		}
+	names := x.place.Mount.Config.AuditNonHMACResponseKeys
+	if request {
+		names = x.place.Mount.Config.AuditNonHMACRequestKeys
+	}
+	if len(names) == 0 {
+		return x.route.shown
+	}
+	shown := maps.Clone(x.route.shown)
+	for _, name := range names {
+		shown[name] = true
 	}
 	return shown
 }

@@ -178,6 +178,9 @@ func (t *Table) At(path string) *Entry {
 // ByUUID returns the mount of this UUID, nil if there is none.
 func (t *Table) ByUUID(uuid string) *Entry { return t.byUUID[uuid] }
 
+// All returns every mount, sorted by path, in a slice of the caller's own.
+func (t *Table) All() []*Entry { return slices.Clone(t.sorted) }
+
 // List returns the auth methods, or the secrets engines and sys/, sorted by path.
 func (t *Table) List(auth bool) []*Entry {
 	var list []*Entry

@@ -21,6 +21,9 @@ var (
 // Mounts lists the secrets engines or the auth methods, sorted by path.
 func (c *Call) Mounts(auth bool) []*mount.Entry { return c.sys.mounts.List(auth) }
 
+// AllMounts lists the secrets engines and the auth methods, sorted by path.
+func (c *Call) AllMounts() []*mount.Entry { return c.sys.mounts.All() }
+
 // MountTTLs are the effective lifetimes of what comes from a mount.
 func (n *Node) MountTTLs(e *mount.Entry) (defaultTTL, maxTTL int64) {
 	m := n.engineMount(e)
@@ -42,11 +45,14 @@ func (c *Call) Mount(path string, auth bool) (*mount.Entry, error) {
 	return nil, errNoMount
 }
 
-// MountOf returns the mount that a path lies in, and whether the token has any right in it.
-func (c *Call) MountOf(path string) (e *mount.Entry, allowed bool) {
-	e, _, ok := c.sys.mounts.Find(path)
-	return e, ok && c.acl.Below(e.Path)
+// MountOf returns the mount that a path lies in, nil if none.
+func (c *Call) MountOf(path string) *mount.Entry {
+	e, _, _ := c.sys.mounts.Find(path)
+	return e
 }
+
+// MountByUUID returns the mount of this UUID, nil if there is none.
+func (c *Call) MountByUUID(uuid string) *mount.Entry { return c.sys.mounts.ByUUID(uuid) }
 
 // Seen reports whether the token has any right in a mount.
 func (c *Call) Seen(e *mount.Entry) bool { return c.acl.Below(e.Path) }
@@ -199,8 +205,7 @@ func (n *Node) Preflight(ctx context.Context, a Access, path string) (e *mount.E
 func (n *Node) VisibleMounts(ctx context.Context, a Access) (list []*mount.Entry, known bool, err error) {
 	err = n.see(ctx, a, func(j judgement) error {
 		known = j.token != nil
-		list = slices.Concat(j.sys.mounts.List(false), j.sys.mounts.List(true))
-		list = slices.DeleteFunc(list, func(e *mount.Entry) bool {
+		list = slices.DeleteFunc(j.sys.mounts.All(), func(e *mount.Entry) bool {
 			return e.Config.ListingVisibility != "unauth" && !(known && j.acl.Below(e.Path))
 		})
 		return nil

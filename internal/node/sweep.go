@@ -93,15 +93,13 @@ func (n *Node) sweepEngines(ctx context.Context, act *active) error {
 	if err != nil {
 		return err
 	}
-	for _, auth := range []bool{false, true} {
-		for _, e := range sys.mounts.List(auth) {
-			k := n.KindOf(e)
-			if k == nil {
-				continue
-			}
-			if s, ok := k.engine.(engine.Sweeper); ok {
-				err = errors.Join(err, s.Sweep(ctx, store.WithinStore(act.Barrier, e.Records()), n.Now()))
-			}
+	for _, e := range sys.mounts.All() {
+		k := n.KindOf(e)
+		if k == nil {
+			continue
+		}
+		if s, ok := k.engine.(engine.Sweeper); ok {
+			err = errors.Join(err, s.Sweep(ctx, store.WithinStore(act.Barrier, e.Records()), n.Now()))
 		}
 	}
 	return err
