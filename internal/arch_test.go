@@ -22,9 +22,10 @@ const prefix = "github.com/quorate/quorate/"
 var levels = map[string]int{
 	"internal/shamir": 0, "internal/secret": 0, "internal/fault": 0, "internal/store": 0, "internal/wholefile": 0,
 	"internal/store/storetest": 1, "internal/store/bolt": 1, "internal/store/inmem": 1,
+	"internal/store/postgres": 1, "internal/store/etcd": 1, "internal/store/anystore": 2,
 	"internal/body": 1, "internal/holder": 1, "internal/delivery": 1, "internal/ceremony": 1, "internal/policy": 1,
 	"internal/barrier": 2, "internal/seal": 2, "internal/transcript": 2, "internal/audit": 2, "internal/engine": 2,
-	"internal/token": 3, "internal/mount": 3,
+	"internal/token": 3, "internal/mount": 3, "internal/snapshot": 3,
 	"internal/engine/kv": 3, "internal/engine/cubbyhole": 3, "internal/engine/enginetest": 3,
 	"internal/auth/userpass": 3, "internal/auth/approle": 3,
 	"internal/node":    4,

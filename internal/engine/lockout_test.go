@@ -111,6 +111,7 @@ func TestSweepLockouts(t *testing.T) {
 		}
 		left := 0
 		err := st.View(context.Background(), func(r store.Reader) error {
+			left = 0
 			for _, err := range r.Scan("", "") {
 				if err != nil {
 					return err

@@ -15,8 +15,9 @@ func SweepStale(ctx context.Context, st store.Store, prefix string,
 ) error {
 	for after, more := "", true; more; {
 		var keys []string
+		from := after
 		err := st.View(ctx, func(r store.Reader) (err error) {
-			keys, after, more, err = stalePage(r, prefix, after, judge)
+			keys, after, more, err = stalePage(r, prefix, from, judge)
 			return err
 		})
 		if err != nil || len(keys) == 0 {

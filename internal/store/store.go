@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // Store is a transactional, ordered map. Implementations are safe for concurrent use.
 type Store interface {
-	// View runs fn on a consistent snapshot.
+	// View runs fn on a consistent snapshot, which holds everything that was acknowledged before. fn may run more than once
+	// and must have no other effects: an engine may have to begin again on a newer snapshot.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Update runs fn in a serialisable transaction and commits its writes together; if fn fails nothing is written.
@@ -26,6 +28,18 @@ type Store interface {
 
 	// Close waits for running transactions and releases the store.
 	Close() error
+}
+
+// Clock is a store whose engine has a clock that all nodes share.
+type Clock interface {
+	// Now is the engine's time, as well as this process knows it.
+	Now() time.Time
+}
+
+// Meter is a store that tells how it fares.
+type Meter interface {
+	// Retries counts the transactions of this process that were run again after a conflict.
+	Retries() uint64
 }
 
 // Reader reads one snapshot. It is valid until the function it was given to returns, and not for concurrent use.

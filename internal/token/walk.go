@@ -25,8 +25,9 @@ type walk struct {
 func (t *Tokens) walk(ctx context.Context, st store.Store, w walk) (n int, err error) {
 	for after, more := "", true; more; {
 		var due []string
+		from := after
 		err := st.View(ctx, func(r store.Reader) (err error) {
-			due, after, more, err = t.page(r, w, after)
+			due, after, more, err = t.page(r, w, from)
 			return err
 		})
 		if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
 
@@ -42,7 +42,7 @@ type Server struct {
 	table  *engine.Table
 }
 
-// New returns a server for an engine, on a store in memory.
+// New returns a server for an engine, on an empty store.
 func New(t testing.TB, eng engine.Engine) *Server {
 	t.Helper()
 	table, err := engine.NewTable(eng.Routes())
@@ -50,7 +50,7 @@ func New(t testing.TB, eng engine.Engine) *Server {
 		t.Fatal(err)
 	}
 	return &Server{
-		Store: storetest.Rerun(inmem.New()), t: t, engine: eng, table: table,
+		Store: storetest.Rerun(anystore.New(t)), t: t, engine: eng, table: table,
 		Mount:  engine.Mount{Path: "test/", Accessor: "test_1", DefaultTTL: time.Hour, MaxTTL: 24 * time.Hour},
 		Now:    time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Holder: "holder", Client: netip.MustParseAddr("192.0.2.1"),

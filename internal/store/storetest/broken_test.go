@@ -91,9 +91,19 @@ func brokenStores() map[string]broken {
 			err := s.Update(ctx, func(tx store.Tx) error { own = fn(tx); return nil })
 			return errors.Join(own, err)
 		}},
-		"Isolation/LostUpdate": {update: updateOnOldSnapshot},
-		"Isolation/WriteSkew":  {update: updateOnOldSnapshot},
-		"Isolation/Phantom":    {update: updateOnOldSnapshot},
+		"Isolation/LostUpdate":      {update: updateOnOldSnapshot},
+		"Isolation/WriteSkew":       {update: updateOnOldSnapshot},
+		"Isolation/Phantom":         {update: updateOnOldSnapshot},
+		"Isolation/DeletionPhantom": {update: optimistic{deletions: forgotten}.update},
+		"Isolation/DeletionSkew":    {update: optimistic{deletions: forgotten}.update},
+		"Isolation/ConflictsEnd":    {update: optimistic{tries: 5}.update},
+		"Context/CancelledInConflict": {update: func(s store.Store, ctx context.Context, fn func(store.Tx) error) error {
+			return optimistic{}.update(s, context.WithoutCancel(ctx), fn)
+		}},
+		"Scan/UnderWriters": {view: func(s store.Store, ctx context.Context, fn func(store.Reader) error) error {
+			return s.View(ctx, func(r store.Reader) error { return fn(livePages{r, live{s, ctx}}) })
+		}},
+		"Tx/LargeIsAtomic": {update: updateInParts},
 		"Context/CancelledBefore": {update: func(s store.Store, _ context.Context, fn func(store.Tx) error) error {
 			return s.Update(context.Background(), fn)
 		}},
@@ -138,17 +148,81 @@ func updateOnOldSnapshot(s store.Store, ctx context.Context, fn func(store.Tx) e
 		letOthersRun()
 		return s.Update(ctx, func(under store.Tx) error {
 			for key, value := range tx.Changes() {
-				err := under.Delete(key)
-				if value != nil {
-					err = under.Put(key, value)
-				}
-				if err != nil {
+				if err := write(under, []store.Entry{{Key: key, Value: value}}); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	})
+}
+
+// updateInParts cuts what is written into pieces, and makes sure only of the order.
+func updateInParts(s store.Store, ctx context.Context, fn func(store.Tx) error) error {
+	return s.View(ctx, func(r store.Reader) error {
+		tx := store.NewOverlay(r)
+		if err := fn(tx); err != nil {
+			return err
+		}
+		var part []store.Entry
+		flush := func() error {
+			letOthersRun()
+			return s.Update(ctx, func(under store.Tx) error { return write(under, part) })
+		}
+		for key, value := range tx.Changes() {
+			if part = append(part, store.Entry{Key: key, Value: value}); len(part) == 500 {
+				if err := flush(); err != nil {
+					return err
+				}
+				part = nil
+			}
+		}
+		return flush()
+	})
+}
+
+// write applies changes; a nil value deletes.
+func write(tx store.Tx, changes []store.Entry) error {
+	for _, e := range changes {
+		err := tx.Delete(e.Key)
+		if e.Value != nil {
+			err = tx.Put(e.Key, e.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// livePages scans in pages, each as the store is by then.
+type livePages struct {
+	store.Reader
+	live live
+}
+
+func (l livePages) Scan(prefix, after string) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for more := true; more; {
+			more = false
+			var page []store.Entry
+			for e, err := range l.live.Scan(prefix, after) {
+				if err != nil {
+					yield(store.Entry{}, err)
+					return
+				}
+				if page = append(page, e); len(page) == 100 {
+					more = true
+					break
+				}
+			}
+			for _, e := range page {
+				if after = e.Key; !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // live reads the newest state with each call.

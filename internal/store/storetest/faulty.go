@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,15 +152,24 @@ func (tx *watchedTx) Delete(key string) error {
 	return err
 }
 
-// Rerun wraps a store that runs every Update's function twice, the first time in vain, as a store that retries after
-// a conflict does. Code that counts, appends or wipes inside its function fails on it.
+// Rerun wraps a store that runs every function twice, the first time in vain, as a store that retries after a conflict
+// does. Code that counts, appends or wipes inside its function fails on it.
 func Rerun(s store.Store) store.Store { return rerun{s} }
 
 type rerun struct{ store.Store }
 
+func (r rerun) View(ctx context.Context, fn func(store.Reader) error) error {
+	return r.Store.View(ctx, func(reader store.Reader) error {
+		if err := cmp.Or(fn(reader), ctx.Err()); err != nil {
+			return err
+		}
+		return fn(reader)
+	})
+}
+
 func (r rerun) Update(ctx context.Context, fn func(store.Tx) error) error {
 	return r.Store.Update(ctx, func(tx store.Tx) error {
-		if err := fn(store.NewOverlay(tx)); err != nil {
+		if err := cmp.Or(fn(store.NewOverlay(tx)), ctx.Err()); err != nil {
 			return err
 		}
 		return fn(tx)

@@ -86,4 +86,9 @@ func TestRerunShowsEffects(t *testing.T) {
 		t.Errorf("the function ran %d times, want 2", runs)
 	}
 	wantValue(t, s, "n", "1") // the run in vain left nothing
+	runs = 0
+	view(t, s, func(store.Reader) error { runs++; return nil })
+	if runs != 2 {
+		t.Errorf("a View's function ran %d times, want 2", runs)
+	}
 }

@@ -42,6 +42,9 @@ func race(n int, fn func(i int)) {
 func testSnapshot(t *testing.T, s store.Store) {
 	put(t, s, "k", "before", "p/1", "x")
 	view(t, s, func(r store.Reader) error {
+		if _, err := r.Get("other"); err != nil { // from the first read on, at the latest, the snapshot stays
+			return err
+		}
 		// A writer isn't held up by this reader, and doesn't change what it sees.
 		written := make(chan error)
 		go func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -102,18 +103,23 @@ func testClosed(t *testing.T, s store.Store) {
 
 func testCloseWaits(t *testing.T, s store.Store) {
 	put(t, s, "k", "v")
-	var ended atomic.Int32
-	running, closing := make(chan struct{}, 2), make(chan struct{})
-	finish := func() {
+	running, closing := make(chan struct{}), make(chan struct{})
+	var ended [2]atomic.Bool
+	var once [2]sync.Once // a function may run more than once
+	transaction := func(i int) {
+		ended[i].Store(false)
+		once[i].Do(func() { running <- struct{}{} })
 		<-closing
 		letOthersRun() // a Close that doesn't wait returns here
-		ended.Add(1)
+		ended[i].Store(true)
 	}
 	results := make(chan error, 2)
 	go func() {
 		results <- s.View(context.Background(), func(r store.Reader) error {
-			running <- struct{}{}
-			finish()
+			if _, err := get(r, "k"); err != nil { // which chooses the snapshot, at the latest
+				return err
+			}
+			transaction(0)
 			got, err := get(r, "k")
 			if got != "v" {
 				t.Errorf("a View that runs while the store closes reads %q", got)
@@ -122,12 +128,8 @@ func testCloseWaits(t *testing.T, s store.Store) {
 		})
 	}()
 	go func() {
-		var once atomic.Bool
 		results <- s.Update(context.Background(), func(tx store.Tx) error {
-			if once.CompareAndSwap(false, true) {
-				running <- struct{}{}
-			}
-			finish()
+			transaction(1)
 			return tx.Put("k", []byte("last"))
 		})
 	}()
@@ -137,7 +139,7 @@ func testCloseWaits(t *testing.T, s store.Store) {
 	go func() {
 		close(closing)
 		err := s.Close()
-		if ended.Load() < 2 {
+		if !ended[0].Load() || !ended[1].Load() {
 			t.Error("Close returned while transactions were running")
 		}
 		closed <- err

@@ -8,6 +8,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/quorate/quorate/internal/store"
@@ -16,6 +17,11 @@ import (
 // Run runs the whole suite. open makes an empty store for one test, which Run closes; what else it needs is cleaned up
 // with t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	sideBySide := sync.OnceValue(func() bool {
+		s := open(t)
+		defer s.Close()
+		return runsSideBySide(t, s)
+	})
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, store.Store)
@@ -31,26 +37,32 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Scan/PrefixAndAfter", testScanEdges},
 		{"Scan/StopsAndReads", testScanStops},
 		{"Scan/Long", testScanLong},
+		{"Scan/UnderWriters", testScanUnderWriters},
 		{"Tx/SeesOwnWrites", testOwnWrites},
 		{"Tx/ErrorWritesNothing", testErrorWritesNothing},
 		{"Tx/PanicReachesCaller", testPanic},
 		{"Tx/GoexitLeavesStoreUsable", testGoexit},
 		{"Tx/WithoutWrites", testNoWrites},
 		{"Tx/Model", testModel},
+		{"Tx/LargeIsAtomic", testLarge},
 		{"Isolation/SnapshotStays", testSnapshot},
 		{"Isolation/LostUpdate", testLostUpdate},
 		{"Isolation/WriteSkew", testWriteSkew},
 		{"Isolation/Phantom", testPhantom},
+		{"Isolation/DeletionPhantom", testDeletionPhantom},
+		{"Isolation/DeletionSkew", testDeletionSkew},
 		{"Isolation/ReadersSeeWholeTransactions", testWholeTransactions},
 		{"Isolation/LaterViewSeesAcknowledged", testAcknowledged},
 		{"Isolation/FailureDoesNotSpread", testFailureDoesNotSpread},
+		{"Isolation/ConflictsEnd", testConflictsEnd},
 		{"Context/CancelledBefore", testCancelledBefore},
 		{"Context/CancelledWhileWaiting", testCancelledWaiting},
+		{"Context/CancelledInConflict", testCancelledInConflict},
 		{"Close/RefusesLaterCalls", testClosed},
 		{"Close/WaitsForRunning", testCloseWaits},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := open(t)
+			s := tested{open(t), sideBySide}
 			t.Cleanup(func() {
 				if err := s.Close(); err != nil {
 					t.Errorf("Close: %v", err)
