@@ -19,7 +19,7 @@ import (
 	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/httpapi"
 	"github.com/quorate/quorate/internal/node"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // audited starts a server whose audit devices may be files of dir.
@@ -29,11 +29,11 @@ func audited(t *testing.T, dir string) *harness.Server {
 	logger := slog.New(slog.NewTextHandler(s.Log, nil))
 	broker := audit.New(audit.Options{Logger: logger, Now: time.Now, Dir: dir})
 	t.Cleanup(func() { broker.Close() })
-	n, err := node.New(node.Options{Store: inmem.New(), Logger: logger, Now: time.Now, Audit: broker})
+	n, err := node.New(node.Options{Store: anystore.New(t), Logger: logger, Now: time.Now, Audit: broker})
 	succeed(t, err)
 	t.Cleanup(n.Close)
 	api := httpapi.New(httpapi.Options{Node: n, Logger: logger, Now: time.Now, Version: "1.0.0", StorageType: "inmem", Audit: broker})
-	s.Node, s.HTTP = n, httptest.NewServer(api.Handler(httpapi.Listener{APIAddrLoopback: true}))
+	s.Node, s.Nodes, s.HTTP = n, []*node.Node{n}, httptest.NewServer(api.Handler(httpapi.Listener{APIAddrLoopback: true}))
 	t.Cleanup(s.HTTP.Close)
 	s.URL = s.HTTP.URL
 	res, err := n.Init(t.Context(), node.InitRequest{Shares: 1, Threshold: 1})

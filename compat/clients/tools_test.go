@@ -29,7 +29,7 @@ func TestTools(t *testing.T) {
 }
 
 func TestCORS(t *testing.T) {
-	eachClient(t, func(t *testing.T, s *harness.Server, c *client) {
+	eachClientOf(t, oneNode, func(t *testing.T, s *harness.Server, c *client) {
 		state := must[*bao.CORSResponse](t)
 		if got := state(c.sys.CORSStatus()); got.Enabled {
 			t.Errorf("of a new server: %+v", got)
@@ -55,7 +55,7 @@ func TestCORS(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	eachClient(t, func(t *testing.T, s *harness.Server, c *client) {
+	eachClientOf(t, oneNode, func(t *testing.T, s *harness.Server, c *client) {
 		secret := must[*bao.Secret](t)
 		mountKV(t, c, "kv", "1")
 		succeed(t, c.kv1("kv").Put(t.Context(), "a", object{"v": "1"}))
@@ -89,7 +89,7 @@ func TestRateLimit(t *testing.T) {
 
 // With their usual settings the libraries wait as Retry-After says, and their callers notice nothing.
 func TestRateLimitIsWaitedFor(t *testing.T) {
-	eachClient(t, func(t *testing.T, _ *harness.Server, c *client) {
+	eachClientOf(t, oneNode, func(t *testing.T, _ *harness.Server, c *client) {
 		mountKV(t, c, "kv", "1")
 		succeed(t, c.kv1("kv").Put(t.Context(), "a", object{"v": "1"}))
 		must[*bao.Secret](t)(c.logical.Write("sys/quotas/rate-limit/slow", object{"path": "kv", "rate": 1, "interval": "1s"}))

@@ -132,6 +132,9 @@ func eachClient(t *testing.T, fn func(t *testing.T, s *harness.Server, root *cli
 	eachClientOf(t, func(t *testing.T) *harness.Server { return harness.Start(t, harness.Options{}) }, fn)
 }
 
+// oneNode starts a server for what each process has for itself.
+func oneNode(t *testing.T) *harness.Server { return harness.Start(t, harness.Options{OneNode: true}) }
+
 func eachClientOf(t *testing.T, start func(*testing.T) *harness.Server, fn func(*testing.T, *harness.Server, *client)) {
 	for name, open := range map[string]func(*testing.T, string) *client{"openbao": baoClient, "vault": vaultClient} {
 		t.Run(name, func(t *testing.T) {

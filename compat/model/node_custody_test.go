@@ -181,7 +181,7 @@ func (w *nodeWorld) seal(*rapid.T) {
 		w.happens("sealed", 0)
 		w.sealed = true
 	}
-	w.did("seal", w.node.Seal(w.ctx(), w.access(b, "sys/seal", policy.Update)), want, before, changes)
+	w.did("seal", w.node.Seal(w.ctx(), w.access(b, "sys/seal", policy.Update), false), want, before, changes)
 }
 
 func (w *nodeWorld) restart(*rapid.T) {

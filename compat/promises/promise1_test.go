@@ -36,7 +36,7 @@ func crashes(t *testing.T, story func(t *testing.T, st *storetest.Faulty, arm, c
 func TestPromise1(t *testing.T) {
 	crashes(t, func(t *testing.T, st *storetest.Faulty, arm, crashed func()) {
 		boot := func(shares [][]byte) asker {
-			s := harness.Start(t, harness.Options{Uninitialised: true, Store: st})
+			s := harness.Start(t, harness.Options{Uninitialised: true, Store: st, OneNode: true})
 			s.Shares = shares
 			return operator(t, s)
 		}
@@ -106,9 +106,9 @@ func TestPromise1Rekey(t *testing.T) {
 }
 
 func rekeyStory(t *testing.T, c change, st *storetest.Faulty, arm, crashed func()) {
-	s := harness.Start(t, harness.Options{Shares: 4, Threshold: 3, Store: st})
+	s := harness.Start(t, harness.Options{Shares: 4, Threshold: 3, Store: st, OneNode: true})
 	boot := func() asker {
-		next := harness.Start(t, harness.Options{Uninitialised: true, Store: st})
+		next := harness.Start(t, harness.Options{Uninitialised: true, Store: st, OneNode: true})
 		next.Root = s.Root
 		return operator(t, next)
 	}

@@ -97,7 +97,7 @@ func junkSignature(slot int) fields {
 func TestPromise2EveryRoute(t *testing.T) {
 	for kind, body := range kinds() {
 		t.Run(string(kind), func(t *testing.T) {
-			s := harness.Start(t, harness.Options{})
+			s := harness.Start(t, harness.Options{OneNode: kind == ceremony.RotateRoot})
 			a := operator(t, s)
 			stranger := a.stranger()
 			junk := fields{"key": strings.Repeat("ab", 32) + "01"}
@@ -228,7 +228,7 @@ func TestPromise2SignaturesOfOthers(t *testing.T) {
 
 // Promise 2: strangers who follow a ceremony are let, up to a number, and are in nobody's way.
 func TestPromise2WatchFlood(t *testing.T) {
-	s := harness.Start(t, harness.Options{})
+	s := harness.Start(t, harness.Options{OneNode: true})
 	a := operator(t, s)
 	c := a.begin(fields{"kind": "root-token"})
 	ctx, leave := context.WithCancel(t.Context())

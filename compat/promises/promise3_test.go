@@ -83,7 +83,7 @@ func TestPromise3EveryRoute(t *testing.T) {
 	other := harness.Start(t, harness.Options{}).Shares[2]
 	for kind, body := range kinds() {
 		t.Run(string(kind), func(t *testing.T) {
-			s := harness.Start(t, harness.Options{})
+			s := harness.Start(t, harness.Options{OneNode: kind == ceremony.RotateRoot})
 			a := operator(t, s)
 			c := a.begin(merge(body, fields{"reason": "one"}))
 			people := seatsOf(s.Shares, c.ClusterID, c.Generation)

@@ -113,7 +113,7 @@ func (w *witness) unseals(people []seat) {
 
 func newWitness(t *testing.T) *witness {
 	w := &witness{store: storetest.NewFaulty(inmem.New()), now: &atomic.Int64{}}
-	s := harness.Start(t, harness.Options{Uninitialised: true, Store: w.store, Now: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) }})
+	s := harness.Start(t, harness.Options{OneNode: true, Uninitialised: true, Store: w.store, Now: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) }})
 	w.asker = operator(t, s)
 	reply := w.records("init", request{"PUT", "sys/init", fields{"secret_shares": 4, "secret_threshold": 3, "holders": []string{"ada", "ben", "cy", "di"}}})
 	s.Shares, s.Root = unhex(t, texts(reply["keys"])), reply["root_token"].(string)

@@ -17,7 +17,7 @@ import (
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/shamir"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/transcript"
 )
 
@@ -110,8 +110,8 @@ func (k *keeper) wrongly(nonce string, texts ...string) {
 // its lowest level, an error, a metric, a record or the transcript. (The real binary, its files and its log are searched
 // in compat/process; the process list in compat/cli, where a share on the command line is refused.)
 func TestPromise7(t *testing.T) {
-	st := inmem.New()
-	s := harness.Start(t, harness.Options{Store: st, Limits: httpapi.Limits{Open: httpapi.Rate{PerSecond: 1e6, Burst: 1e6}}})
+	st := anystore.New(t)
+	s := harness.Start(t, harness.Options{OneNode: true, Store: st, Limits: httpapi.Limits{Open: httpapi.Rate{PerSecond: 1e6, Burst: 1e6}}})
 	k := &keeper{operator(t, s), harness.Canaries{"the first root token": []byte(s.Root)}}
 	c := k.begin(fields{"kind": "root-token", "reason": "first"})
 	people := seatsOf(s.Shares, c.ClusterID, 1)

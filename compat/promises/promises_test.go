@@ -15,6 +15,7 @@ import (
 	bao "github.com/openbao/openbao/api/v2"
 
 	"github.com/quorate/quorate/compat/harness"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/inmem"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
@@ -197,14 +198,18 @@ func TestPromise8(t *testing.T) {
 }
 
 // Promise 9: every node tells the truth. With a shared store, what one node acknowledged every other honours at once.
-// (The distributed stores aren't built: two nodes share one in memory.)
+// (Three nodes share a store in memory, unless the environment names an engine: see package anystore.)
 func TestPromise9(t *testing.T) {
-	st := inmem.New()
-	one := harness.Start(t, harness.Options{Store: st})
-	two := harness.Start(t, harness.Options{Store: st, Uninitialised: true})
-	two.Shares, two.Root = one.Shares, one.Root
-	two.Unseal(t)
-	a, b := operator(t, one), operator(t, two)
+	st := anystore.New(t)
+	one := harness.Start(t, harness.Options{Store: st, OneNode: true})
+	join := func() *harness.Server {
+		s := harness.Start(t, harness.Options{Store: anystore.Again(t, st), Uninitialised: true, OneNode: true})
+		s.Shares, s.Root = one.Shares, one.Root
+		s.Unseal(t)
+		return s
+	}
+	two, three := join(), join()
+	a, b, c := operator(t, one), operator(t, two), operator(t, three)
 	for i := range 20 {
 		spec := fields{"ttl": "1h"}
 		if i%2 == 0 {
@@ -213,24 +218,25 @@ func TestPromise9(t *testing.T) {
 		made := a.with(one.Root).want(200, "POST", "auth/token/create", spec)["auth"].(map[string]any)
 		token := made["client_token"].(string)
 		child := b.with(token).want(200, "POST", "auth/token/create", fields{"ttl": "1h"})["auth"].(map[string]any)["client_token"].(string)
-		if !b.lives(token) || !a.lives(child) {
-			t.Fatal("what one node made is unknown to the other")
+		if !b.lives(token) || !c.lives(token) || !a.lives(child) || !c.lives(child) {
+			t.Fatal("what one node made is unknown to another")
 		}
-		a.with(one.Root).want(204, "POST", "auth/token/revoke", fields{"token": token})
-		if b.lives(token) || b.lives(child) {
-			t.Fatal("what one node revoked lives on at the other")
+		c.with(one.Root).want(204, "POST", "auth/token/revoke", fields{"token": token})
+		if a.lives(token) || b.lives(token) || a.lives(child) || b.lives(child) {
+			t.Fatal("what one node revoked lives on at another")
 		}
 	}
 	changesBind(t, a.with(one.Root), b.with(two.Root))
+	changesBind(t, c.with(three.Root), a.with(one.Root))
 	nonce, otp := a.start()
 	b.want(400, "PUT", attempt, nil)
 	b.approve(0, nonce)
 	a.approve(1, nonce)
-	b.unchanged(nonce, 2)
+	c.unchanged(nonce, 2)
 	var completed atomic.Int32
 	var holders sync.WaitGroup
 	var encoded atomic.Value
-	for i, node := range []asker{a, b} { // two last shares, at two nodes, at the same time
+	for i, node := range []asker{a, b, c} { // three last shares, at three nodes, at the same time
 		holders.Go(func() {
 			if code, reply, _ := node.ask("PUT", update, fields{"key": node.server.Hex(2 + i), "nonce": nonce}); code == 200 && reply["complete"] == true {
 				completed.Add(1)
@@ -239,13 +245,59 @@ func TestPromise9(t *testing.T) {
 		})
 	}
 	holders.Wait()
-	if token := decode(t, encoded.Load(), otp); completed.Load() != 1 || !a.lives(token) || !b.lives(token) || a.tokens() != 2 || b.tokens() != 2 {
-		t.Errorf("%d completions, %d tokens", completed.Load(), a.tokens())
+	if completed.Load() != 1 {
+		t.Fatalf("%d completions", completed.Load())
+	}
+	if token := decode(t, encoded.Load(), otp); !a.lives(token) || !b.lives(token) || !c.lives(token) || a.tokens() != 2 || b.tokens() != 2 || c.tokens() != 2 {
+		t.Errorf("%d tokens", a.tokens())
 	}
 	a.start()
 	b.with(two.Root).want(204, "DELETE", attempt, nil)
-	if a.want(200, "GET", attempt, nil)["started"] != false {
-		t.Error("what one node cancelled goes on at the other")
+	if c.want(200, "GET", attempt, nil)["started"] != false {
+		t.Error("what one node cancelled goes on at another")
+	}
+	sealsBind(t, []asker{a, b, c})
+}
+
+// sealsBind seals the cluster at each node in turn, and asks the others at once.
+func sealsBind(t *testing.T, nodes []asker) {
+	t.Helper()
+	root := nodes[0].server.Root
+	serves := func(node asker) bool {
+		code, _, text := node.with(root).ask("GET", "auth/token/lookup-self", nil)
+		if code != 200 && code != 503 {
+			t.Fatalf("%d %s", code, text)
+		}
+		return code == 200
+	}
+	for i, at := range nodes {
+		other, third := nodes[(i+1)%3], nodes[(i+2)%3]
+		at.with(root).want(204, "PUT", "sys/seal", fields{"node_only": true})
+		if serves(at) || !serves(other) || !serves(third) {
+			t.Fatal("a node that was to be sealed alone is not")
+		}
+		at.server.Unseal(t)
+		at.start()
+		at.with(root).want(204, "PUT", "sys/seal", nil)
+		if serves(at) || serves(other) {
+			t.Fatal("what was sealed at one node serves at another")
+		}
+		if third.want(200, "GET", "sys/seal-status", nil)["sealed"] != true {
+			t.Error("a node says that it isn't sealed, and is")
+		}
+		third.want(503, "GET", "sys/health", nil)
+		third.want(503, "GET", attempt, nil)
+		for _, node := range nodes {
+			for _, share := range []int{0, 2, 4} { // as people would, whatever the node has noticed
+				node.want(200, "PUT", "sys/unseal", fields{"key": node.server.Hex(share)})
+			}
+			if !serves(node) {
+				t.Fatal("a quorum gave their shares, and the node doesn't serve")
+			}
+		}
+		if third.want(200, "GET", attempt, nil)["started"] != false {
+			t.Error("the attempt has survived the seal")
+		}
 	}
 }
 

@@ -94,8 +94,7 @@ func (p *player) deed(t *testing.T, name, text string) {
 
 func (p *player) restart(t *testing.T, _ []string) {
 	before := p.server
-	before.HTTP.Close()
-	before.Node.Close()
+	before.Stop()
 	p.seen.WriteString(before.Log.String())
 	o := p.options
 	o.Uninitialised = true // the harness has nothing to initialise: the store holds a cluster

@@ -18,7 +18,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 
 	"github.com/quorate/quorate/compat/harness"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // player sends requests to one server and remembers what its people would.
@@ -42,8 +42,8 @@ func (c *clock) now() time.Time { return noon.Add(time.Duration(c.seconds.Load()
 func newPlayer(t *testing.T, comment string) *player {
 	p := &player{clock: &clock{}, vars: map[string]string{}, keys: map[string]*openpgp.Entity{}, trail: &trail{}}
 	p.options = options(t, comment)
-	p.options.Now, p.options.Store = p.clock.now, inmem.New()
-	p.options.Audit = p.broker(t)
+	p.options.Now, p.options.Store = p.clock.now, anystore.New(t)
+	p.options.Audit = p.brokers(t)
 	p.server = harness.Start(t, p.options)
 	if !p.options.Uninitialised {
 		p.vars["root"] = p.server.Root
@@ -80,6 +80,8 @@ func options(t *testing.T, comment string) (o harness.Options) {
 				o.Listener.Ceremonies = value
 			case "proxy":
 				o.Listener.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(value)}
+			case "nodes":
+				o.OneNode = value == "1"
 			case "state":
 				o.Uninitialised, o.Sealed = value == "uninitialised", value == "sealed"
 			default:

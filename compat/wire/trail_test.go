@@ -33,15 +33,18 @@ func (a *trail) String() string {
 	return a.b.String()
 }
 
-// broker has no audit devices yet. They may write to the player's trail, and to a folder of the test.
-func (p *player) broker(t *testing.T) *audit.Broker {
-	b := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: p.clock.now, Stdout: p.trail, Dir: t.TempDir()})
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
+// brokers makes those without audit devices yet. They may write to the player's trail, and to a folder of the test.
+func (p *player) brokers(t *testing.T) func() *audit.Broker {
+	dir := t.TempDir()
+	return func() *audit.Broker {
+		b := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: p.clock.now, Stdout: p.trail, Dir: dir})
+		t.Cleanup(func() {
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return b
+	}
 }
 
 func (p *player) auditing(t *testing.T, arg []string) {

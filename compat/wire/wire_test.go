@@ -1,7 +1,8 @@
 // Package wire replays golden wire vectors against a real server: what goes over the wire, byte for byte.
 //
 // A file in testdata is a txtar archive. Its comment says what it shows, and may hold lines "server: key=value ...":
-// shares, threshold, ceremonies, proxy (a trusted network), max_request_size, state=uninitialised|sealed. Then come:
+// shares, threshold, ceremonies, proxy (a trusted network), max_request_size, state=uninitialised|sealed, nodes=1 (see
+// harness.Options.OneNode). Then come:
 //
 //	-- NAME > -- and -- NAME < --      a request and the reply it must get
 //	-- NAME >> -- and -- NAME << --    requests sent at the same time, and their replies, in any order; lines "==" between

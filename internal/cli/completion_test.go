@@ -17,7 +17,7 @@ func TestCandidates(t *testing.T) {
 	}{
 		{nil, "audit auth ceremony completion delete kv lease list login operator policy print read secrets server share status token transcript unwrap version write connection"},
 		{[]string{"s"}, "secrets server share status"},
-		{[]string{"operator", ""}, "generate-root init key-status rekey rotate rotate-keys seal unseal"},
+		{[]string{"operator", ""}, "generate-root init key-status members migrate rekey rotate rotate-keys seal snapshot unseal"},
 		{[]string{"operator", "generate-root", "-i"}, "-init"},
 		{[]string{"operator", "generate-root", "--i"}, "--init"},
 		{[]string{"operator", "init", "-key-shares=3", "-key-t"}, "-key-threshold"},

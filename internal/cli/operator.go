@@ -107,10 +107,17 @@ func (a *app) sealCommand() *command.C {
 		Name: "seal", Usage: "[flags]",
 		Help: `Seal the server: it forgets its keys, and a quorum has to unseal it again.
 
-A root generation in progress ends.`,
+Every other server over the same store does so too, and a root generation in progress ends. With -node-only the others
+go on, and so does what is in progress.`,
 	}
+	var alone bool
+	c.Flags.BoolVar(&alone, "node-only", false, "seal this server and leave the others of its cluster alone")
 	return s.command(c, byUser, 0, 0, func(ctx context.Context, _ []string) error {
-		if err := call(ctx, s.client, http.MethodPut, "sys/seal", nil, nil); err != nil {
+		var body []byte
+		if alone {
+			body = jsonBody(map[string]any{"node_only": true})
+		}
+		if err := call(ctx, s.client, http.MethodPut, "sys/seal", body, nil); err != nil {
 			return asking("sealing", err)
 		}
 		s.say("the server is sealed")

@@ -3,7 +3,7 @@
 //
 // It promises that a Config that Load, Default or Dev returned is complete and valid, that whatever was not written
 // has its safe default, and that an error names file and line. Beside the files of the configuration it opens only the
-// policies that an initialize block names: whether a certificate can be loaded or a folder can be used is found out by
+// policies that an initialize block names: whether a certificate can be loaded, a password read or a folder used is found out by
 // package server, and what an audit device accepts by package audit.
 package config
 
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/audit"
+	"github.com/quorate/quorate/internal/secret"
 )
 
 // Config is everything that a server is told. Who changes a field afterwards calls Validate again.
@@ -24,6 +25,8 @@ type Config struct {
 	Storage         Storage
 	Listeners       []Listener
 	APIAddr         string // URL under which clients reach this server; empty when not said
+	ClusterAddr     string // URL under which other nodes do; empty when not said
+	Cluster         Cluster
 	ClusterName     string // empty: init makes one up
 	LogLevel        slog.Level
 	LogFormat       string // FormatStandard or FormatJSON
@@ -45,8 +48,28 @@ type Config struct {
 
 // Storage says where the data lives.
 type Storage struct {
-	Type string // StorageBolt or StorageInmem
+	Type string // one of the constants below
 	Path string // bolt: the folder of the data file
+
+	// Of the stores that servers share.
+	StateDir       string // folder on this machine for what it has seen of the transcript; empty: that isn't kept
+	RequestTimeout time.Duration
+
+	// postgresql. ReadConnectionURL says which of the two counts.
+	ConnectionURL     secret.Bytes
+	ConnectionURLFile string
+	Table             string
+	MaxConnections    int
+
+	// etcd. ReadPassword says which password counts.
+	Endpoints    []string
+	Prefix       string
+	Username     string
+	Password     secret.Bytes
+	PasswordFile string
+	TLSCAFile    string
+	TLSCertFile  string
+	TLSKeyFile   string
 
 	written place
 }
@@ -70,6 +93,8 @@ type Listener struct {
 	TrustedProxies []netip.Prefix
 	// ResponseHeaders are added to every reply.
 	ResponseHeaders http.Header
+	// OpenMetrics lets anybody read sys/metrics, also while the server is sealed.
+	OpenMetrics bool
 
 	MaxRequestSize     int64 // bytes
 	MaxRequestDuration time.Duration
@@ -95,8 +120,10 @@ type Ceremony struct {
 
 // The values of the settings that are words.
 const (
-	StorageBolt  = "bolt"
-	StorageInmem = "inmem"
+	StorageBolt       = "bolt"
+	StorageInmem      = "inmem"
+	StoragePostgreSQL = "postgresql"
+	StorageEtcd       = "etcd"
 
 	TCP  = "tcp"
 	Unix = "unix"
@@ -163,7 +190,10 @@ func loopbackHost(host string) bool {
 
 // empty has every default that doesn't depend on which blocks are written.
 func empty() *Config {
+	name, _ := os.Hostname() // without one, who needs it must write a node_name
+	name = name[:min(len(name), maxClusterName)]
 	return &Config{
+		Cluster:         Cluster{NodeName: name},
 		LogLevel:        slog.LevelInfo,
 		LogFormat:       FormatStandard,
 		DefaultLeaseTTL: 768 * time.Hour,

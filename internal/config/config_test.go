@@ -30,7 +30,7 @@ func load(t testing.TB, name, text string) (*Config, error) {
 
 // forget drops the positions, which differ between two ways to write the same.
 func forget(c *Config) *Config {
-	c.written, c.Storage.written, c.Ceremony.written = place{}, place{}, place{}
+	c.written, c.Storage.written, c.Ceremony.written, c.Cluster.written = place{}, place{}, place{}, place{}
 	for i := range c.Listeners {
 		c.Listeners[i].written = place{}
 	}
@@ -62,6 +62,7 @@ func full() *Config {
 	first.ReadHeaderTimeout, first.ReadTimeout, first.IdleTimeout = 5*time.Second, 20*time.Second, 2*time.Minute
 	first.MaxConnections = 500
 	first.ResponseHeaders = http.Header{"Strict-Transport-Security": {"max-age=31536000"}, "X-Who": {"quorate"}}
+	first.OpenMetrics = true
 	second := newListener(TCP)
 	second.Address, second.TLSDisable, second.Ceremonies = "192.0.2.1:80", true, CeremoniesOpen
 	third := newListener(Unix)
@@ -70,6 +71,7 @@ func full() *Config {
 		Storage:         Storage{Type: StorageBolt, Path: "/var/lib/quorate"},
 		Listeners:       []Listener{first, second, third},
 		APIAddr:         "https://quorate.example.org:8200",
+		Cluster:         empty().Cluster,
 		ClusterName:     "paris",
 		LogLevel:        slog.LevelDebug,
 		LogFormat:       FormatJSON,

@@ -13,7 +13,8 @@ func everyOption() []string {
 	c := empty()
 	lists := [][]option{
 		c.options(), c.Ceremony.options(), (&Storage{Type: StorageBolt}).options(), (&Listener{Type: TCP}).options(),
-		(&Listener{Type: Unix}).options(), (&Policy{}).options(), (&Mount{}).options(), (&Login{Kind: User}).options(""),
+		(&Listener{Type: Unix}).options(), (&Listener{}).telemetry(), (&Storage{Type: StoragePostgreSQL}).options(),
+		(&Storage{Type: StorageEtcd}).options(), (&Cluster{}).options(), (&Policy{}).options(), (&Mount{}).options(), (&Login{Kind: User}).options(""),
 		(&Login{Kind: Role}).options(""),
 	}
 	names := append([]string{"description", "local"}, deviceOptions...)
@@ -33,7 +34,7 @@ func TestDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Refused in every file, or accepted for other servers' files only.
-	unnamed := []string{"cluster_addr", "cluster_address", "format", "log_raw", "password", "token_policies", "ui"}
+	unnamed := []string{"cluster_address", "format", "log_raw", "token_policies", "ui"}
 	options := everyOption()
 	for _, name := range options {
 		if named := strings.Contains(string(src), "`"+name+"`"); named == slices.Contains(unnamed, name) {

@@ -24,6 +24,8 @@ func FuzzConfig(f *testing.F) {
 		`{"storage": [[{"inmem": {}}], null], "//": 1}`, `{"listener": {"unix": [{"address": "/x", "socket_mode": "0777"}]}}`,
 		"initialize {\npolicy \"a\" {\npolicy = <<E\nx\nE\n}\n}", "initialize {\npolicy \"a\" {\npolicy = file(\"testdata/policies/app.hcl\")\n}\n}",
 		"initialize {\nmount \"kv\" { options = { version = 2 } }\nauth \"approle\" {}\nrole \"r\" { token_ttl = 1 }\n}",
+		"cluster_addr = \"https://[::1]:1\"\nstorage \"etcd\" { address = \"https://a:1,b\" }\ncluster { address = \":1\" }",
+		`{"storage": {"postgresql": {"connection_url": "a=b", "max_parallel": "3"}}, "cluster": {"advertise": "[::]:0", "address": "x:1"}}`,
 		"audit \"file\" \"a\" {\noptions { mode = \"0600\" }\n}", `{"initialize": [{"policy": {"a": {"policy": "${file(\"x\")}"}}}]}`,
 	} {
 		f.Add([]byte(seed))

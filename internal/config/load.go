@@ -30,6 +30,15 @@ const maxProblems = 10
 // Load reads a file, or every *.hcl and *.json file of a folder as if they were one, and returns a valid Config.
 // Errors list problems as file:line: sentence, one per line.
 func Load(path string) (*Config, error) {
+	body, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	return decodeConfig(body)
+}
+
+// open makes one unread body of all that path stands for.
+func open(path string) (hcl.Body, error) {
 	files, err := list(path)
 	if err != nil {
 		return nil, err
@@ -49,9 +58,9 @@ func Load(path string) (*Config, error) {
 		bodies = append(bodies, body)
 	}
 	if len(bodies) == 1 {
-		return decodeConfig(bodies[0])
+		return bodies[0], nil
 	}
-	return decodeConfig(hcl.MergeBodies(bodies))
+	return hcl.MergeBodies(bodies), nil
 }
 
 // list names the files that path stands for.

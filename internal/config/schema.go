@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,10 +49,11 @@ func decodeConfig(body hcl.Body) (*Config, error) {
 		hcl.BlockHeaderSchema{Type: "ceremony"},
 		hcl.BlockHeaderSchema{Type: "audit", LabelNames: []string{"type", "path"}},
 		hcl.BlockHeaderSchema{Type: "initialize"},
+		hcl.BlockHeaderSchema{Type: "cluster"},
 	)
 	seen := map[string]hcl.Range{}
 	for _, b := range blocks {
-		if first, ok := seen[b.Type]; ok && (b.Type == "storage" || b.Type == "ceremony") {
+		if first, ok := seen[b.Type]; ok && slices.Contains([]string{"storage", "ceremony", "cluster"}, b.Type) {
 			diags = append(diags, problem(b.DefRange, "there is a %s block at %s already: keep one of them", b.Type, position(first)))
 			continue
 		}
@@ -69,11 +71,13 @@ func decodeConfig(body hcl.Body) (*Config, error) {
 		return nil, err
 	}
 	c.Warnings = append(c.Warnings, c.Initialize.warnings()...)
+	c.Warnings = append(c.Warnings, c.Storage.warnings()...)
 	return c, nil
 }
 
 // follow makes defaults that nobody wrote give way to what was written, instead of a complaint about them.
 func (c *Config) follow() {
+	c.followCluster()
 	if _, written := c.written.options["default_lease_ttl"]; !written && c.MaxLeaseTTL > 0 {
 		c.DefaultLeaseTTL = min(c.DefaultLeaseTTL, c.MaxLeaseTTL)
 	}
@@ -92,8 +96,9 @@ func (c *Config) block(b *hcl.Block) hcl.Diagnostics {
 	case "storage":
 		c.Storage = Storage{Type: b.Labels[0], written: place{block: position(b.DefRange)}}
 		if c.Storage.options() == nil {
-			return hcl.Diagnostics{problem(b.LabelRanges[0], "storage %q is not one of \"bolt\" and \"inmem\"", b.Labels[0])}
+			return hcl.Diagnostics{problem(b.LabelRanges[0], unknownStorage, b.Labels[0])}
 		}
+		c.Storage.defaults()
 		_, diags := fill(b.Body, c.Storage.options(), &c.Storage.written)
 		return diags
 	case "listener":
@@ -102,13 +107,21 @@ func (c *Config) block(b *hcl.Block) hcl.Diagnostics {
 		if l.options() == nil {
 			return hcl.Diagnostics{problem(b.LabelRanges[0], "listener %q is not one of \"tcp\" and \"unix\"", b.Labels[0])}
 		}
-		_, diags := fill(b.Body, l.options(), &l.written)
+		blocks, diags := fill(b.Body, l.options(), &l.written, hcl.BlockHeaderSchema{Type: "telemetry"})
+		for _, t := range blocks {
+			_, more := fill(t.Body, l.telemetry(), &place{})
+			diags = append(diags, more...)
+		}
 		c.Listeners = append(c.Listeners, l)
 		return diags
 	case "audit":
 		return c.audit(b)
 	case "initialize":
 		return c.initialize(b)
+	case "cluster":
+		c.Cluster.written.block = position(b.DefRange)
+		_, diags := fill(b.Body, c.Cluster.options(), &c.Cluster.written)
+		return diags
 	default:
 		c.Ceremony.written.block = position(b.DefRange)
 		_, diags := fill(b.Body, c.Ceremony.options(), &c.Ceremony.written)
@@ -164,7 +177,7 @@ func (c *Config) options() []option {
 			}
 			return err
 		}},
-		{"cluster_addr", refuse("has no meaning here: servers don't talk to each other, so remove the line")},
+		{"cluster_addr", text(&c.ClusterAddr)},
 	}
 }
 
@@ -175,6 +188,8 @@ func (s *Storage) options() []option {
 		return []option{{"path", text(&s.Path)}}
 	case StorageInmem:
 		return []option{}
+	case StoragePostgreSQL, StorageEtcd:
+		return s.sharedOptions()
 	}
 	return nil
 }
@@ -202,12 +217,17 @@ func (l *Listener) options() []option {
 			option{"tls_min_version", func(v value) error { return v.parsed(l.setMinTLS) }},
 			option{"local_authority", truth(&l.LocalAuthority)},
 			option{"x_forwarded_for_authorized_addrs", l.setProxies},
-			option{"cluster_address", refuse("has no meaning here: servers don't talk to each other, so remove the line")},
+			option{"cluster_address", refuse("has no meaning in a listener: write cluster { address = ... } beside it, or remove the line")},
 		)
 	case Unix:
 		return append(common, option{"socket_mode", func(v value) error { return v.parsed(l.setMode) }})
 	}
 	return nil
+}
+
+// telemetry is what may stand in the block of that name.
+func (l *Listener) telemetry() []option {
+	return []option{{"unauthenticated_metrics_access", truth(&l.OpenMetrics)}}
 }
 
 func (c *Ceremony) options() []option {

@@ -3,10 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -27,7 +25,7 @@ const (
 // Validate checks what the settings mean, alone and together. It is the one place that does, for files, for the
 // command line and for the built-in configurations alike.
 func (c *Config) Validate() error {
-	checks := []error{c.checkTop(), c.checkStorage(), c.Ceremony.check(), c.checkAudit(), c.Initialize.check()}
+	checks := []error{c.checkTop(), c.checkStorage(), c.checkCluster(), c.Ceremony.check(), c.checkAudit(), c.Initialize.check()}
 	addresses := map[string]bool{}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -88,13 +86,17 @@ func (c *Config) checkAPIAddr() error {
 	return nil
 }
 
+const unknownStorage = "storage %q is not one of \"bolt\", \"postgresql\", \"etcd\" and \"inmem\""
+
 func (c *Config) checkStorage() error {
 	w := c.Storage.written
 	switch {
 	case c.Storage.Type == "":
 		return errors.New("there is no storage: add storage \"bolt\" { path = \"/var/lib/quorate\" }, or storage \"inmem\" {} to keep nothing")
+	case c.Storage.Shared():
+		return c.Storage.checkShared()
 	case c.Storage.Type != StorageBolt && c.Storage.Type != StorageInmem:
-		return w.failf("", "storage %q is not one of \"bolt\" and \"inmem\"", c.Storage.Type)
+		return w.failf("", unknownStorage, c.Storage.Type)
 	case c.Storage.Type == StorageBolt && c.Storage.Path == "":
 		return w.failf("", "storage \"bolt\" needs a path: the folder for the data")
 	}
@@ -142,11 +144,7 @@ func (l *Listener) checkTCP() error {
 	if l.Address == "" {
 		return l.written.failf("address", "listener \"tcp\" needs an address such as \"127.0.0.1:8200\"")
 	}
-	host, port, err := net.SplitHostPort(l.Address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil || strings.ContainsFunc(host, notPlain) || strings.ContainsAny(host, "/?#@") {
+	if hostPort(l.Address) != nil {
 		return l.written.failf("address", "address must be a host and a port, such as \"127.0.0.1:8200\"")
 	}
 	return l.checkTLS()

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/node"
@@ -36,6 +38,8 @@ type Options struct {
 	StorageType string // as seal-status shows it
 	Limits      Limits
 	Audit       *audit.Broker // nil: nobody is told
+	// Collector has metrics of what is below the node; may be nil.
+	Collector prometheus.Collector
 }
 
 // Listener says how one listener admits. The zero value is a TCP listener that takes no proxy's word, on a server
@@ -54,6 +58,8 @@ type Listener struct {
 	MaxRequestDuration time.Duration // 0 means no limit
 	// ResponseHeaders are added to every reply.
 	ResponseHeaders http.Header
+	// OpenMetrics lets anybody read sys/metrics, also while sealed.
+	OpenMetrics bool
 }
 
 // API serves a node. It is safe for concurrent use.
@@ -72,6 +78,8 @@ type API struct {
 	strangers   budget // of body bytes
 	known       budget
 	watchers    *watchers
+	meter       *meter
+	openMetrics *route // sys/metrics for a listener with OpenMetrics
 }
 
 // New returns the wire of o.Node.
@@ -96,8 +104,10 @@ func New(o Options) *API {
 		strangers:   budget{size: strangerBudget},
 		known:       budget{size: knownBudget},
 		watchers:    newWatchers(),
+		meter:       newMeter(o),
 	}
 	a.addRoutes(allRoutes())
+	a.openMetrics = opened(a.routes[metricsPath])
 	for _, kind := range o.Node.Engines() {
 		for i := range kind.Routes {
 			a.mounted[&kind.Routes[i]] = mountedRoute(&kind.Routes[i])
@@ -147,6 +157,9 @@ func (a *API) Handler(l Listener) http.Handler {
 	l.ResponseHeaders = headers
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{API: a, listener: &l, w: w, r: r, began: a.Now(), target: a.match(r.URL)}
+		if l.OpenMetrics && x.route == a.routes[metricsPath] {
+			x.route = a.openMetrics
+		}
 		x.locate()
 		if l.MaxRequestDuration > 0 && !x.route.endless {
 			ctx, cancel := context.WithTimeout(r.Context(), l.MaxRequestDuration)

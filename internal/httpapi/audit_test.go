@@ -106,6 +106,7 @@ func (s *server) dump() map[string]string {
 	s.t.Helper()
 	all := map[string]string{}
 	err := s.store.View(s.t.Context(), func(r store.Reader) error {
+		clear(all)
 		for e, err := range r.Scan("", "") {
 			if err != nil {
 				return err

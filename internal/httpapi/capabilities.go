@@ -61,6 +61,7 @@ func capabilities(find tokenFinder) handler {
 			if err != nil {
 				return err
 			}
+			clear(data)
 			for _, p := range paths {
 				data[p] = acl.Capabilities(p)
 			}

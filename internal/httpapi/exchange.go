@@ -77,6 +77,7 @@ func (x *exchange) serve() {
 // may hold anything.
 func (x *exchange) finish() {
 	x.wipe()
+	defer x.count()
 	if p := recover(); p != nil {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,28 +11,43 @@ import (
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/transcript"
 )
 
-// scrape is the state of a node at one look, as a collector.
+const metricsPath = "sys/metrics"
+
+// opened is a route that anybody may read, and that answers while the server is sealed.
+func opened(r *route) *route {
+	o := *r
+	o.authority, o.sealed, o.quiet = byNone, true, true
+	return &o
+}
+
+// scrape is the state of a node at one look, as a collector. What isn't known is nil.
 type scrape struct {
+	sealed      bool
+	initialised *bool
 	generations []node.GenerationView
 	size        int64 // of the transcript
+	events      map[what]int
 	open        map[ceremony.Kind]int
 }
 
-// metrics answers in the Prometheus text format. Nothing is counted in between: a metric is what the node's records say.
+// metrics answers in the Prometheus text format.
 func metrics(x *exchange) (*reply, error) {
-	if err := x.allowed(); err != nil {
-		return nil, err
+	if x.route.authority == byToken {
+		if err := x.allowed(); err != nil {
+			return nil, err
+		}
 	}
 	s, err := x.scrape()
-	if err != nil {
-		return nil, err
+	if err != nil && x.route.authority == byToken {
+		return nil, err // otherwise what is known is told: that is when it is looked at
 	}
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(s); err != nil {
-		return nil, err
+	for _, c := range append([]prometheus.Collector{s}, x.meter.always...) {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
 	}
 	families, err := registry.Gather()
 	if err != nil {
@@ -48,27 +64,39 @@ func metrics(x *exchange) (*reply, error) {
 	return &reply{plain: out.String(), media: string(format)}, nil
 }
 
+// scrape returns what it could find out, and why not all of it.
 func (x *exchange) scrape() (*scrape, error) {
-	s := &scrape{open: make(map[ceremony.Kind]int)}
-	for _, kind := range []ceremony.Kind{ceremony.RootToken, ceremony.Rekey, ceremony.RotateRoot, ceremony.Drill, ceremony.Holders} {
-		s.open[kind] = 0
+	ctx := x.r.Context()
+	s := &scrape{sealed: x.Node.Sealed()}
+	initialised, errInit := x.Node.Initialized(ctx)
+	if errInit == nil {
+		s.initialised = &initialised
 	}
+	var errTable, errEvents, errOpen error
+	_, s.generations, errTable = x.Node.HolderTable(ctx)
+	s.events, s.size, errEvents = x.meter.events.follow(func(fn func(store.Reader) error) error { return x.Node.TranscriptView(ctx, fn) })
+	if errEvents != nil {
+		s.events = nil
+	}
+	if !s.sealed {
+		s.open, errOpen = x.openCeremonies()
+	}
+	return s, errors.Join(errInit, errTable, errEvents, errOpen)
+}
+
+func (x *exchange) openCeremonies() (map[ceremony.Kind]int, error) {
 	list, _, err := x.Node.Ceremonies(x.r.Context())
 	if err != nil {
 		return nil, err
 	}
+	open := make(map[ceremony.Kind]int)
+	for _, kind := range allKinds {
+		open[kind] = 0
+	}
 	for _, c := range list {
-		s.open[c.Kind]++
+		open[c.Kind]++
 	}
-	if _, s.generations, err = x.Node.HolderTable(x.r.Context()); err != nil {
-		return nil, err
-	}
-	err = x.Node.TranscriptView(x.r.Context(), func(r store.Reader) error {
-		head, err := transcript.ReadHead(r)
-		s.size = head.Size
-		return err
-	})
-	return s, err
+	return open, nil
 }
 
 // Describe implements prometheus.Collector.
@@ -79,18 +107,27 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(value float64, name, help string, labels []string, values ...string) {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue, value, values...)
 	}
-	gauge(float64(s.size), "quorate_transcript_size", "Entries in the transcript.", nil)
+	truth := map[bool]float64{true: 1}
+	gauge(truth[s.sealed], "quorate_sealed", "Whether this server is sealed.", nil)
+	if s.initialised != nil {
+		gauge(truth[*s.initialised], "quorate_initialized", "Whether the cluster is initialised.", nil)
+	}
+	if s.events != nil {
+		gauge(float64(s.size), "quorate_transcript_size", "Entries in the transcript.", nil)
+		s.collectEvents(ch)
+	}
 	for kind, n := range s.open {
 		gauge(float64(n), "quorate_ceremonies_open", "Ceremonies in progress.", []string{"kind"}, string(kind))
 	}
 	for _, g := range s.generations {
+		number := strconv.FormatUint(g.Number, 10)
+		gauge(float64(len(g.Holders)), "quorate_holders", "Key holders of a generation of shares.", []string{"generation", "state"}, number, g.State)
 		for _, h := range g.Holders {
 			if h.LastProven.IsZero() {
 				continue
 			}
 			gauge(float64(h.LastProven.UnixMilli())/1000, "quorate_holder_last_proven_timestamp_seconds",
-				"When a holder last proved to have a working key share.", []string{"generation", "slot"},
-				strconv.FormatUint(g.Number, 10), strconv.Itoa(h.Slot))
+				"When a holder last proved to have a working key share.", []string{"generation", "slot"}, number, strconv.Itoa(h.Slot))
 		}
 	}
 }

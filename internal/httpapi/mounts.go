@@ -112,6 +112,7 @@ func below(e *mount.Entry) string { return strings.TrimPrefix(e.Path, "auth/") }
 func (f mountFamily) list(x *exchange) (*reply, error) {
 	data := map[string]*mountEntry{}
 	err := x.Node.View(x.r.Context(), x.access(), func(c *node.Call) error {
+		clear(data)
 		for _, e := range c.Mounts(f.auth) {
 			data[below(e)] = shownMount(e)
 		}

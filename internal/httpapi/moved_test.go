@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"github.com/quorate/quorate/internal/audit"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // other is a second server over the same store, unsealed. What it knows of mounts is what was there when it was.
 func (s *server) other() *server {
 	s.t.Helper()
 	o := *s
-	o.serve(s.store)
+	o.serve(anystore.Again(s.t, s.store))
 	o.unseal(1)
 	return &o
 }

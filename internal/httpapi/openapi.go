@@ -118,8 +118,8 @@ func (r *route) bodyOf(op operation) object {
 func (r *route) responses(op operation) object {
 	ok := object{"description": "done"}
 	switch {
-	case r.endless:
-		ok["content"] = object{"text/event-stream": object{}}
+	case r.media != "":
+		ok["content"] = object{r.media: object{}}
 	case op != opDelete:
 		ok["content"] = object{"application/json": object{}}
 	}

@@ -81,6 +81,7 @@ type route struct {
 	summary string
 	fields  string          // of the body of an update: "name type, ...", the type a string if there is none
 	query   string          // the same of a read's query
+	media   string          // content type of its replies, if it isn't JSON
 	clear   string          // names of fields, in requests and replies, that audit devices may show as they are
 	known   map[string]bool // the names in fields, by index; nil: anything
 	shown   map[string]bool // those in clear

@@ -8,12 +8,12 @@ import (
 	"testing"
 
 	"github.com/quorate/quorate/internal/node"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // lonely is a node that nobody has initialised.
 func lonely(t *testing.T) *node.Node {
-	n, err := node.New(node.Options{Store: inmem.New()})
+	n, err := node.New(node.Options{Store: anystore.New(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestRoutesAreComplete(t *testing.T) {
 		"auth/token/accessors", "auth/token/revoke-orphan", "sys/audit", "sys/audit-hash/{path...}", "sys/audit/{path...}", "sys/auth/{path...}",
 		"sys/ceremonies/root-tokens", "sys/config/cors", "sys/leases/lookup/{prefix...}", "sys/leases/revoke-force/{prefix...}",
 		"sys/leases/revoke-prefix/{prefix...}", "sys/remount", "sys/revoke-force/{prefix...}", "sys/revoke-prefix/{prefix...}",
-		"sys/rotate", "sys/rotate/keyring", "sys/rotate/root", "sys/seal",
+		"sys/rotate", "sys/rotate/keyring", "sys/rotate/root", "sys/seal", "sys/storage/raft/snapshot", "sys/storage/snapshot",
 	}; !slices.Equal(slices.Sorted(slices.Values(sudo)), want) {
 		t.Errorf("sudo is needed for %v, want %v", sudo, want)
 	}

@@ -32,7 +32,7 @@ const (
 // allRoutes is the wire contract: every path there is, in one table.
 func allRoutes() []route {
 	return slices.Concat(sealRoutes(), rekeyRoutes(), rotateRoutes(), rootRoutes(), ceremonyRoutes(), reportRoutes(), tokenRoutes(),
-		roleRoutes(), wrappingRoutes(), policyRoutes(), mountRoutes(), auditRoutes(), leaseRoutes(), quotaRoutes(), toolRoutes())
+		roleRoutes(), wrappingRoutes(), policyRoutes(), mountRoutes(), auditRoutes(), leaseRoutes(), quotaRoutes(), toolRoutes(), snapshotRoutes())
 }
 
 func sealRoutes() []route {
@@ -49,15 +49,16 @@ func sealRoutes() []route {
 		}, summary: "give a key share to the unseal, or reset its progress", fields: "key, reset bool"},
 		{path: "sys/health", raw: true, sealed: true, quiet: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{
 			opRead: health,
-		}, summary: "state of the server, as a status code", query: "activecode int, sealedcode int, uninitcode int"},
+		}, summary: "state of the server, as a status code", query: "activecode int, sealedcode int, uninitcode int, haunhealthycode int"},
 		{path: "sys/leader", raw: true, sealed: true, quiet: true, limit: smallBody, ops: map[operation]handler{opRead: leader}, summary: "which server is active"},
 		{path: "sys/seal", raw: true, sealed: true, rootOnly: true, authority: byToken, sudo: true, limit: smallBody, ops: map[operation]handler{
 			opUpdate: sealServer,
-		}, summary: "seal the server"},
+		}, summary: "seal the cluster, or this server only", fields: "node_only bool"},
+		{path: "sys/ha-status", authority: byToken, limit: smallBody, ops: map[operation]handler{opRead: haStatus}, summary: "the servers of the cluster"},
 		// There is nobody to step down for: it does nothing, and looks at nothing.
 		{path: "sys/step-down", raw: true, sealed: true, rootOnly: true, limit: smallBody, ops: map[operation]handler{
 			opUpdate: func(*exchange) (*reply, error) { return &reply{}, nil },
-		}, summary: "does nothing: there is one server"},
+		}, summary: "does nothing: every server serves"},
 		{path: "sys/key-status", authority: byToken, limit: smallBody, ops: map[operation]handler{opRead: keyStatus}, summary: "the keyring's latest term"},
 	}
 }
@@ -120,7 +121,7 @@ func ceremonyRoutes() []route {
 		{path: one + "/result", limit: smallBody, ops: map[operation]handler{
 			opRead: ceremonyResult, opUpdate: ceremonyResult, opDelete: acknowledgeResult,
 		}, summary: "the encrypted result, while it is kept; acknowledge it, so that it is destroyed", fields: credentialFields + ", signed_at time", dropFields: "signed_at time"},
-		{path: one + "/watch", raw: true, endless: true, limit: smallBody, ops: map[operation]handler{
+		{path: one + "/watch", raw: true, endless: true, media: "text/event-stream", limit: smallBody, ops: map[operation]handler{
 			opRead: watchCeremony,
 		}, summary: "follow a ceremony as server-sent events"},
 	}
@@ -150,7 +151,7 @@ func reportRoutes() []route {
 		{path: "sys/transcript/proof", sealed: true, ops: map[operation]handler{
 			opRead: transcriptProof,
 		}, summary: "proof that an entry is in the transcript, or that it has only grown", query: "index int, size int, old int, new int"},
-		{path: "sys/metrics", raw: true, authority: byToken, ops: map[operation]handler{opRead: metrics}, summary: "metrics in the Prometheus text format"},
+		{path: metricsPath, raw: true, authority: byToken, ops: map[operation]handler{opRead: metrics}, summary: "metrics in the Prometheus text format"},
 		{path: "sys/internal/specs/openapi", raw: true, authority: byToken, ops: map[operation]handler{opRead: openAPI}, summary: "this document"},
 	}
 	for i := range list {

@@ -21,7 +21,7 @@ import (
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // server is the wire over a real node and a store in memory.
@@ -77,7 +77,7 @@ func (b *logBuffer) String() string {
 func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{
-		t: t, store: inmem.New(), log: &logBuffer{},
+		t: t, store: anystore.New(t), log: &logBuffer{},
 		clock: &clock{t: time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)},
 		l:     Listener{Name: "test", APIAddrLoopback: true},
 	}
@@ -222,7 +222,7 @@ func (g *response) checkShape(r *http.Request) {
 
 // isText reports a path whose replies are text.
 func isText(path string) bool {
-	return strings.HasSuffix(path, "/watch") || path == "/v1/sys/metrics" || path == "/v1/sys/transcript/checkpoint"
+	return strings.HasSuffix(path, "/watch") || path == "/v1/sys/metrics" || path == "/v1/sys/transcript/checkpoint" || strings.HasPrefix(path, "/v1/sys/storage/")
 }
 
 func (g *response) want(code int, contains ...string) *response {

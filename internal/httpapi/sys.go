@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
+	"context"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,6 +14,7 @@ import (
 	"github.com/quorate/quorate/internal/holder"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/token"
 )
 
 var (
@@ -153,10 +157,20 @@ func optionalShare(key []byte) (secret.Bytes, error) {
 }
 
 func sealServer(x *exchange) (*reply, error) {
-	return &reply{}, x.Node.Seal(x.r.Context(), x.access())
+	a, alone := x.access(), x.fields.Flag("node_only", false)
+	note := a.Note
+	a.Note = func(e *token.Entry, denied error) error {
+		if note != nil {
+			if err := note(e, denied); err != nil {
+				return err
+			}
+		}
+		return cmp.Or(denied, x.fields.Err()) // which is told to nobody who may not seal
+	}
+	return &reply{}, x.Node.Seal(x.r.Context(), a, alone)
 }
 
-// leaderReply says that there is none to be, in the words of both products.
+// leaderReply says who leads: where there are several servers each that is unsealed says so of itself, for each serves all.
 type leaderReply struct {
 	HAEnabled                bool      `json:"ha_enabled"`
 	IsSelf                   bool      `json:"is_self"`
@@ -167,7 +181,64 @@ type leaderReply struct {
 	PerformanceStandbyLastRW int       `json:"performance_standby_last_remote_wal"`
 }
 
-func leader(*exchange) (*reply, error) { return &reply{raw: leaderReply{}}, nil }
+func leader(x *exchange) (*reply, error) {
+	self := x.Node.Self()
+	if x.Node.Cluster == nil {
+		return &reply{raw: leaderReply{}}, nil
+	}
+	rep := leaderReply{HAEnabled: true, IsSelf: !self.Sealed}
+	if rep.IsSelf {
+		rep.LeaderAddress, rep.LeaderClusterAddress, rep.ActiveTime = self.APIAddr, self.ClusterAddr, self.Started
+		return &reply{raw: rep}, nil
+	}
+	list, err := x.Node.Nodes(x.r.Context())
+	for _, n := range list {
+		if !n.Sealed {
+			rep.LeaderAddress, rep.LeaderClusterAddress = n.APIAddr, n.ClusterAddr
+			break
+		}
+	}
+	return &reply{raw: rep}, err
+}
+
+// nodeJSON is a server in sys/ha-status. All that are unsealed are active.
+type nodeJSON struct {
+	Hostname       string    `json:"hostname"`
+	APIAddress     string    `json:"api_address"`
+	ClusterAddress string    `json:"cluster_address"`
+	ActiveNode     bool      `json:"active_node"`
+	LastEcho       time.Time `json:"last_echo"`
+	Version        string    `json:"version"`
+	Sealed         bool      `json:"sealed"`
+	Started        time.Time `json:"started"`
+	Self           bool      `json:"self"`
+}
+
+func haStatus(x *exchange) (*reply, error) {
+	if err := x.allowed(); err != nil {
+		return nil, err
+	}
+	list, err := x.Node.Nodes(x.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	nodes := []nodeJSON{}
+	for _, n := range list {
+		nodes = append(nodes, nodeJSON{
+			Hostname: n.Name, APIAddress: n.APIAddr, ClusterAddress: n.ClusterAddr, ActiveNode: !n.Sealed, LastEcho: n.LastEcho,
+			Version: cmp.Or(n.Version, x.Version), Sealed: n.Sealed, Started: n.Started, Self: n.ID == x.Node.Self().ID,
+		})
+	}
+	data := struct {
+		Nodes []nodeJSON `json:"nodes"`
+	}{nodes}
+	return &reply{data: data, inject: func(e envelope) any {
+		return struct {
+			Nodes []nodeJSON `json:"nodes"`
+			envelope
+		}{nodes, e}
+	}}, nil
+}
 
 // healthReply is the body of sys/health.
 type healthReply struct {
@@ -182,14 +253,30 @@ type healthReply struct {
 	Enterprise         bool   `json:"enterprise"`
 	ClusterName        string `json:"cluster_name,omitempty"`
 	ClusterID          string `json:"cluster_id,omitempty"`
+
+	StoreUnreachable bool `json:"store_unreachable,omitempty"`
 }
+
+// healthPatience is how long a look at the store may take before the server calls itself unhealthy: whoever balances load
+// asks every few seconds.
+const healthPatience = 2 * time.Second
 
 func health(x *exchange) (*reply, error) {
 	codes, err := healthCodes(x.r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	st, err := x.Node.SealStatus(x.r.Context())
+	ctx, cancel := context.WithTimeout(x.r.Context(), healthPatience)
+	defer cancel()
+	st, err := x.Node.SealStatus(ctx)
+	if f := fault.As(err); err != nil && (f != nil && f.Kind == fault.Unavailable || errors.Is(err, context.DeadlineExceeded)) {
+		// Whether there is a cluster can't be known; one that is unsealed has one.
+		open := !x.Node.Sealed()
+		return &reply{status: codes["haunhealthycode"], raw: healthReply{
+			Initialized: open, Sealed: !open, Standby: true, ReplicationPerf: "unknown", ReplicationDR: "unknown",
+			ServerTime: x.Now().Unix(), Version: x.Version, StoreUnreachable: true,
+		}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +301,8 @@ func health(x *exchange) (*reply, error) {
 func healthCodes(q url.Values) (map[string]int, error) {
 	codes := map[string]int{
 		"activecode": http.StatusOK, "sealedcode": http.StatusServiceUnavailable, "uninitcode": http.StatusNotImplemented,
-		"standbycode": 0, "drsecondarycode": 0, "performancestandbycode": 0, "haunhealthycode": 0, "removedcode": 0,
+		"standbycode": 0, "drsecondarycode": 0, "performancestandbycode": 0, "removedcode": 0,
+		"haunhealthycode": http.StatusServiceUnavailable,
 	}
 	for name := range codes {
 		if !q.Has(name) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // rig is a table in a store.
@@ -22,7 +22,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T) *rig {
-	st := inmem.New()
+	st := anystore.New(t)
 	t.Cleanup(func() { _ = st.Close() })
 	return &rig{t, st}
 }

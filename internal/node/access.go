@@ -61,19 +61,20 @@ type judgement struct {
 
 // judge decides in r's snapshot. An error says that it could not be decided.
 func (a *active) judge(r store.Reader, who Access) (j judgement, err error) {
-	if j.sys, err = a.system(r); err != nil {
+	e, err := a.tokens.Authenticate(r, who.Token.Reveal()) // first: it reads the stamp in the same round trip
+	if err != nil && !errors.Is(err, token.ErrDead) {
 		return j, err
+	}
+	var errSystem error
+	if j.sys, errSystem = a.system(r); errSystem != nil {
+		return j, errSystem
 	}
 	if who.mount != nil && !j.sys.leads(who.mount) {
 		return j, ErrMoved
 	}
-	e, err := a.tokens.Authenticate(r, who.Token.Reveal())
 	if errors.Is(err, token.ErrDead) || err == nil && (!e.AllowedFrom(who.Client) || e.Mount != "" && j.sys.mounts.ByUUID(e.Mount) == nil) {
 		j.denied = ErrDenied // a token that came from a mount is dead when the mount is gone
 		return j, nil
-	}
-	if err != nil {
-		return j, err
 	}
 	j.token = e
 	if j.acl, err = j.sys.acls.of(r, e.Policies); err != nil {

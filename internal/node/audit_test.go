@@ -9,7 +9,7 @@ import (
 
 	"github.com/quorate/quorate/internal/audit"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // beforeUpdate does something before its n-th Update.
@@ -30,7 +30,7 @@ func (b *beforeUpdate) Update(ctx context.Context, fn func(store.Tx) error) erro
 func TestOneAuditKey(t *testing.T) {
 	reached := true
 	for n := 1; reached; n++ {
-		c := &cluster{t: t, clock: newClock(), log: &syncBuffer{}, st: inmem.New()}
+		c := &cluster{t: t, clock: newClock(), log: &syncBuffer{}, st: anystore.New(t)}
 		start := func(st store.Store) {
 			broker := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: c.clock.now, Stdout: io.Discard})
 			if err := broker.SetConfigured([]audit.Device{{Path: "out/", Type: "stdout"}}); err != nil {

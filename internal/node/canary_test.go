@@ -12,7 +12,7 @@ import (
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 // overheard is randomness of which a copy is kept.
@@ -38,7 +38,7 @@ func pieces(key []byte) [][]byte {
 // store, after a life with everything that uses them and with damage.
 func TestNoKeyInLogOrStore(t *testing.T) {
 	random := &overheard{}
-	c := &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}
+	c := &cluster{t: t, st: anystore.New(t), clock: newClock(), log: &syncBuffer{}}
 	c.boot()
 	c.node.Rand = random
 	c.init(3, 2)

@@ -249,6 +249,7 @@ func (c *cluster) audit(key string) *transcript.Report {
 	c.t.Helper()
 	var out bytes.Buffer
 	err := c.st.View(c.t.Context(), func(r store.Reader) error {
+		out.Reset()
 		head, err := transcript.ReadHead(r)
 		if err != nil {
 			return err
@@ -333,6 +334,7 @@ func copyOf(t testing.TB, st store.Store) store.Store {
 	to := inmem.New()
 	var all []store.Entry
 	err := st.View(t.Context(), func(r store.Reader) error {
+		all = nil
 		for e, err := range r.Scan("", "") {
 			if err != nil {
 				return err

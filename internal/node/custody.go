@@ -43,12 +43,13 @@ func unlessUnreadable(err error) error {
 
 // SealStatus tells the state of the seal and the progress of unsealing.
 func (n *Node) SealStatus(ctx context.Context) (SealStatus, error) {
+	sealed := n.Sealed() || errors.Is(n.lookOnce(ctx), ErrSealed)
 	rec, err := n.sealRecord(ctx)
 	if err != nil || rec == nil {
-		return SealStatus{Initialized: errors.Is(err, seal.ErrUnreadable), Sealed: n.Sealed()}, unlessUnreadable(err)
+		return SealStatus{Initialized: errors.Is(err, seal.ErrUnreadable), Sealed: sealed}, unlessUnreadable(err)
 	}
 	gen := rec.Generation()
-	st := SealStatus{Initialized: true, Sealed: n.Sealed(), Threshold: gen.Threshold, Shares: gen.Shares}
+	st := SealStatus{Initialized: true, Sealed: sealed, Threshold: gen.Threshold, Shares: gen.Shares}
 	if old := rec.Retiring(); old != nil {
 		st.RetiringThreshold, st.RetiringShares = old.Threshold, old.Shares
 	}
@@ -86,7 +87,7 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool, clien
 		return SealStatus{}, err
 	}
 	defer leave()
-	if !n.Sealed() {
+	if n.obey(ctx); !n.Sealed() {
 		return n.SealStatus(ctx)
 	}
 	accept := func(a seal.Accepted) error {
@@ -102,7 +103,20 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool, clien
 		}
 		return n.recordSealed(ctx, a.ClusterID, a.Key, e)
 	}
-	p, opened, err := n.unsealer.Submit(ctx, share, local, accept, func(o *seal.Opened) error { return n.activate(ctx, o) })
+	if err := n.guard.pinNow(ctx); err != nil { // shares that are given after a seal are meant to end it
+		return SealStatus{}, err
+	}
+	if now := n.guard.order(); now != n.unsealUnder { // and those that were given before are not
+		n.unsealer.Close()
+		n.unsealUnder = now
+	}
+	p, opened, err := n.unsealer.Submit(ctx, share, local, accept, func(o *seal.Opened) error { return n.activate(ctx, o, "") })
+	if opened == nil {
+		n.guard.unpin()
+	}
+	if errors.Is(err, errOrdered) {
+		err = errSealedAgain
+	}
 	if err != nil {
 		n.refused("unseal", err)
 		return SealStatus{}, err
@@ -114,9 +128,12 @@ func (n *Node) Unseal(ctx context.Context, share secret.Bytes, local bool, clien
 	if opened.Repaired {
 		n.Logger.Error("the holder table was damaged and has been restored from its copy behind the barrier: check this machine's storage and who can write it")
 	}
+	n.presence.alone.Store(false)
 	n.Logger.Info("unsealed", "threshold", p.Threshold)
 	return n.SealStatus(ctx)
 }
+
+var errSealedAgain = fault.New(fault.Unavailable, "the cluster was sealed at another server while the last share was given: give the shares again")
 
 // oldShareSealed writes down, while sealed, that a share was refused which was valid once: signed with it, for the
 // holder it belonged to is who gave it away.
@@ -198,21 +215,22 @@ func (n *Node) ResetUnseal(ctx context.Context, share secret.Bytes, local bool) 
 }
 
 // errSealedDirty answers a seal that came into force while the store failed.
-var errSealedDirty = fault.New(fault.Unavailable, "the server is sealed, but the store could not be written: "+
-	"ceremonies that were in progress may still be there after the next unseal; cancel them then")
+var errSealedDirty = fault.New(fault.Unavailable, "the server is sealed, but the store could not be written: other servers of the cluster may not be, and "+
+	"ceremonies that were in progress may still be there after the next unseal: seal the others, and cancel the ceremonies then")
 
 // sealPatience is how long a seal waits for the store before it wipes the keys all the same.
 const sealPatience = 10 * time.Second
 
-// Seal wipes the keys, and ends an open attempt once no request can start another. On a sealed node it does nothing,
-// and asks for no authority.
-func (n *Node) Seal(ctx context.Context, a Access) error {
+// Seal wipes the keys and orders every other node of the cluster to do so, and ends an open attempt once no request can
+// start another; with alone, it seals this node and nothing else. On a sealed node it does nothing, and asks for no
+// authority.
+func (n *Node) Seal(ctx context.Context, a Access, alone bool) error {
 	leave, err := n.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if n.Sealed() {
+	if n.obey(ctx); n.Sealed() {
 		return nil
 	}
 	if err := n.View(ctx, a, func(*Call) error { return nil }); err != nil {
@@ -221,13 +239,29 @@ func (n *Node) Seal(ctx context.Context, a Access) error {
 	err = n.deactivate(func(act *active) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sealPatience)
 		defer cancel()
-		return act.Barrier.Update(ctx, func(tx store.Tx) error { return n.endAll(act, tx) })
+		n.presence.alone.Store(true) // if the others go on because they don't hear of it, their keys are not for this one
+		if alone {
+			return act.Barrier.Update(ctx, func(tx store.Tx) error {
+				return n.record(act, tx, transcript.Entry{Event: transcript.Sealed, Detail: "server " + n.name() + " alone"})
+			})
+		}
+		err := act.Barrier.Update(ctx, func(tx store.Tx) error { return errors.Join(n.endAll(act, tx), order(tx)) })
+		if err != nil && !errors.Is(err, errOrdered) { // what can't be ended must not keep the others open
+			err = errors.Join(err, act.Barrier.Update(ctx, order))
+		}
+		return err
 	})
+	if errors.Is(err, errOrdered) { // somebody else sealed the cluster meanwhile
+		err = nil
+	}
+	if err == nil {
+		n.presence.alone.Store(alone)
+	}
 	if err != nil {
-		n.Logger.Error("sealed, but the open ceremonies could not be ended", "error", err)
+		n.Logger.Error("sealed, but that could not be written to the store", "error", err)
 		return errSealedDirty
 	}
-	n.Logger.Info("sealed", "by", "operator")
+	n.Logger.Info("sealed", "by", "operator", "alone", alone)
 	return nil
 }
 

@@ -16,13 +16,14 @@ import (
 	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/bolt"
 	"github.com/quorate/quorate/internal/store/inmem"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
 
 func (c *cluster) seal() error {
-	return c.node.Seal(c.t.Context(), c.access(c.root, "sys/seal", policy.Update))
+	return c.node.Seal(c.t.Context(), c.access(c.root, "sys/seal", policy.Update), false)
 }
 
 // untouched is randomness that nobody may use.
@@ -61,10 +62,10 @@ func TestRefusedInitDoesNoWork(t *testing.T) {
 
 // Whoever waits to change between sealed and unsealed can give up, and takes nothing along.
 func TestTurnHonoursTheContext(t *testing.T) {
-	sealed := &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}
+	sealed := &cluster{t: t, st: anystore.New(t), clock: newClock(), log: &syncBuffer{}}
 	sealed.boot()
 	sealed.init(3, 2)
-	empty := &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}
+	empty := &cluster{t: t, st: anystore.New(t), clock: newClock(), log: &syncBuffer{}}
 	empty.boot()
 	open := newCluster(t, 3, 2)
 	for name, c := range map[string]*cluster{"unseal": sealed, "reset": sealed, "init": empty, "seal": open} {
@@ -85,7 +86,7 @@ func TestTurnHonoursTheContext(t *testing.T) {
 			case "init":
 				_, err = c.node.Init(ctx, InitRequest{Shares: 3, Threshold: 2})
 			case "seal":
-				err = c.node.Seal(ctx, c.access(c.root, "sys/seal", policy.Update))
+				err = c.node.Seal(ctx, c.access(c.root, "sys/seal", policy.Update), false)
 			}
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error = %v, want that of the context", err)
@@ -211,7 +212,7 @@ func TestNoStartSurvivesASeal(t *testing.T) {
 // attempt is gone in both cases.
 func TestSealAgainstTheLastShare(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) store.Store{
-		"inmem": func(*testing.T) store.Store { return inmem.New() },
+		"any": func(t *testing.T) store.Store { return anystore.New(t) },
 		"bolt": func(t *testing.T) store.Store {
 			st, err := bolt.Open(filepath.Join(t.TempDir(), "quorate.db"), bolt.Options{})
 			if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/token"
 )
 
@@ -157,7 +157,7 @@ func TestHoldersCeremony(t *testing.T) {
 
 // Labels come with an init and with a rekey, and go with the generation.
 func TestLabelsOfGenerations(t *testing.T) {
-	c := &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}
+	c := &cluster{t: t, st: anystore.New(t), clock: newClock(), log: &syncBuffer{}}
 	c.boot()
 	for name, labels := range map[string][]string{"two": {"a", "b"}, "lines": {"a", "\r", "c"}, "four": {"a", "b", "c", "d"}} {
 		if _, err := c.node.Init(t.Context(), InitRequest{Shares: 3, Threshold: 2, Labels: labels}); fault.As(err) == nil {

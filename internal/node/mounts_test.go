@@ -13,6 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/storetest"
 	"github.com/quorate/quorate/internal/token"
 )
@@ -120,6 +121,7 @@ func (c *cluster) move(from, to string, auth bool) {
 func (c *cluster) other() *cluster {
 	c.t.Helper()
 	o := *c
+	o.st = anystore.Again(c.t, c.st)
 	o.boot()
 	o.unseal()
 	return &o

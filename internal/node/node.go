@@ -54,24 +54,29 @@ type Options struct {
 	Mark            MarkKeeper    // may be nil
 	SweepInterval   time.Duration // how often what has expired is swept; 0 means 30 seconds
 	Audit           *audit.Broker // stays its owner's; nil: there are no audit devices, and none can be made
+	LookInterval    time.Duration // how often the node looks whether another one has sealed the cluster; 0 means 1 second
+	Cluster         *Membership   // of a node that shares its store with others; nil: there are no others
 	Setup           *Setup        // what a new cluster is born with; may be nil
 }
 
 // Node is one server process over a store.
 type Node struct {
 	Options
+	guard    *guard // n.Store, as everything that is done with keys sees it
 	unsealer *seal.Unsealer
 	// transition has room for one: whoever turns the node from sealed to unsealed or back, so that two completing
 	// shares, or a share and a seal, can't interleave. Only init, unseal, reset and seal wait for it.
 	transition              chan struct{}
 	active                  atomic.Pointer[active]
 	unsealFrom              givers         // guarded by transition
+	unsealUnder             string         // the order in force when the shares given so far were; guarded by transition
 	refusals                rate.Sometimes // keeps strangers from filling the log
 	former                  pauses         // keeps former holders from filling the transcript
 	localStarts, openStarts *rate.Limiter  // of ceremonies, with no more authority than a connection
 	watch                   watch
 	kinds                   []*EngineKind
 	setupFailed             atomic.Bool
+	presence                presence
 }
 
 const defaultTTL = 768 * time.Hour
@@ -95,6 +100,7 @@ func New(o Options) (*Node, error) {
 	setDefault(&o.ResultTTL, 5*time.Minute)
 	setDefault(&o.VerificationTTL, 7*24*time.Hour)
 	setDefault(&o.SweepInterval, 30*time.Second)
+	setDefault(&o.LookInterval, time.Second)
 	if o.Limits == (ceremony.Limits{}) {
 		o.Limits = ceremony.DefaultLimits()
 	}
@@ -105,11 +111,15 @@ func New(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	g := &guard{Store: o.Store}
+	unsealer := seal.NewUnsealer(o.Store, o.Now)
+	unsealer.Over = g
 	return &Node{
-		Options: o, kinds: kinds, unsealer: seal.NewUnsealer(o.Store, o.Now), transition: make(chan struct{}, 1),
+		Options: o, kinds: kinds, guard: g, unsealer: unsealer, transition: make(chan struct{}, 1),
 		localStarts: rate.NewLimiter(rate.Every(weakStartPause), weakStartBurst),
 		openStarts:  rate.NewLimiter(rate.Every(weakStartPause), weakStartBurst),
 		refusals:    rate.Sometimes{First: 20, Interval: time.Second},
+		presence:    newPresence(o.Now()),
 	}, nil
 }
 
@@ -202,15 +212,16 @@ type active struct {
 	closed   bool // guarded by requests
 }
 
-// activate puts a new active in force, once the transcript has been checked and says so. The caller holds transition.
-func (n *Node) activate(ctx context.Context, o *seal.Opened) error {
+// activate puts a new active in force, once the transcript has been checked and says so: of whom the keys are, if they
+// came from another node. The caller holds transition, and has pinned the guard.
+func (n *Node) activate(ctx context.Context, o *seal.Opened, from string) error {
 	a := &active{
 		Opened: o,
 		tokens: token.New(token.Config{DefaultTTL: n.DefaultTTL, MaxTTL: n.MaxTTL, Now: n.Now, Belongings: mount.CubbyholeRecords}),
 		broker: n.Audit,
 	}
 	for _, step := range []func(context.Context, *active) error{
-		n.settle, n.startAudit, n.setUp,
+		func(ctx context.Context, a *active) error { return n.settle(ctx, a, from) }, n.startAudit, n.setUp,
 		func(ctx context.Context, a *active) error {
 			_, err := a.snapshot(ctx)
 			return err
@@ -226,6 +237,7 @@ func (n *Node) activate(ctx context.Context, o *seal.Opened) error {
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	n.active.Store(a)
 	go n.sweepUntilClosed(a)
+	go n.lookUntilClosed(a)
 	return nil
 }
 
@@ -252,7 +264,9 @@ func (n *Node) deactivate(last func(*active) error) error {
 	err := last(a)
 	n.stopAudit()
 	a.close()
-	return errors.Join(err, a.Barrier.Close())
+	err = errors.Join(err, a.Barrier.Close())
+	n.guard.unpin() // of what nothing can be read through any more
+	return err
 }
 
 // use runs fn with the active, which stays whole until fn returns. fn's context ends when the node seals.
@@ -272,8 +286,11 @@ func (n *Node) use(ctx context.Context, fn func(context.Context, *active) error)
 	err := fn(ctx, a)
 	switch {
 	case errors.Is(err, barrier.ErrRotated):
-		go n.outdated(a)
+		go n.outdated(a, "the root key does not open the keyring any more")
 		return errOutdated
+	case errors.Is(err, errOrdered):
+		go n.outdated(a, sealedElsewhere)
+		return ErrSealed
 	case err != nil && a.ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ErrSealed
 	}
@@ -283,12 +300,12 @@ func (n *Node) use(ctx context.Context, fn func(context.Context, *active) error)
 // errOutdated answers while this process holds a root key that another one has replaced.
 var errOutdated = fault.New(fault.Unavailable, "the root key was rotated by another server, or the keyring was changed outside: this server seals itself; unseal it again")
 
-// outdated seals a node whose root key doesn't open the store any more.
-func (n *Node) outdated(a *active) {
+// outdated seals a node whose keys are not to be used any more.
+func (n *Node) outdated(a *active, why string) {
 	n.transition <- struct{}{}
 	defer func() { <-n.transition }()
 	if n.active.Load() == a {
-		n.Logger.Error("sealed, because the root key does not open the keyring any more")
+		n.Logger.Warn("sealed", "because", why)
 		n.deactivate(func(*active) error { return nil })
 	}
 }

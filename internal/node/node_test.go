@@ -14,7 +14,7 @@ import (
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/token"
 )
 
@@ -69,7 +69,7 @@ func (b *syncBuffer) String() string {
 
 func newCluster(t *testing.T, shares, threshold int) *cluster {
 	t.Helper()
-	return newClusterOver(t, inmem.New(), shares, threshold)
+	return newClusterOver(t, anystore.New(t), shares, threshold)
 }
 
 func newClusterOver(t *testing.T, st store.Store, shares, threshold int) *cluster {
@@ -234,14 +234,14 @@ func (c *cluster) generate() string {
 
 func TestSealedIsTheAbsenceOfAValue(t *testing.T) {
 	c := newCluster(t, 5, 3)
-	if err := c.node.Seal(t.Context(), c.access("wrong-token-wrong-token", "sys/seal", policy.Update)); fault.As(err) == nil {
+	if err := c.node.Seal(t.Context(), c.access("wrong-token-wrong-token", "sys/seal", policy.Update), false); fault.As(err) == nil {
 		t.Fatalf("seal with a wrong token: %v", err)
 	}
-	if err := c.node.Seal(t.Context(), c.access(c.root, "sys/seal", policy.Update)); err != nil {
+	if err := c.node.Seal(t.Context(), c.access(c.root, "sys/seal", policy.Update), false); err != nil {
 		t.Fatal(err)
 	}
 	// Already sealed: nothing to do, nobody to ask.
-	if err := c.node.Seal(t.Context(), Access{}); err != nil {
+	if err := c.node.Seal(t.Context(), Access{}, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.node.RootStatus(t.Context()); !errors.Is(err, ErrSealed) {
@@ -266,10 +266,11 @@ func TestSealedIsTheAbsenceOfAValue(t *testing.T) {
 func TestSealWaitsForRequests(t *testing.T) {
 	c := newCluster(t, 1, 1)
 	inside, sealed := make(chan struct{}), make(chan error)
+	enter := sync.OnceFunc(func() { close(inside) })
 	done := make(chan error)
 	go func() {
 		done <- c.node.View(context.Background(), c.access(c.root, "x", policy.Read), func(call *Call) error {
-			close(inside)
+			enter()
 			// The keys stay usable for a request that is under way, however long the seal has to wait.
 			for !c.node.Sealed() {
 				time.Sleep(time.Millisecond)
@@ -279,7 +280,9 @@ func TestSealWaitsForRequests(t *testing.T) {
 		})
 	}()
 	<-inside
-	go func() { sealed <- c.node.Seal(context.Background(), c.access(c.root, "sys/seal", policy.Update)) }()
+	go func() {
+		sealed <- c.node.Seal(context.Background(), c.access(c.root, "sys/seal", policy.Update), false)
+	}()
 	if err := <-done; err != nil && !errors.Is(err, ErrSealed) {
 		t.Errorf("a request under way: %v", err)
 	}
@@ -289,7 +292,7 @@ func TestSealWaitsForRequests(t *testing.T) {
 }
 
 func TestInitWithPGPKeysChecksThemFirst(t *testing.T) {
-	st := inmem.New()
+	st := anystore.New(t)
 	n, err := New(Options{Store: st})
 	if err != nil {
 		t.Fatal(err)
@@ -313,7 +316,7 @@ func TestInitWithPGPKeysChecksThemFirst(t *testing.T) {
 }
 
 func TestInitCanBeRepeatedUntilTheFirstUnseal(t *testing.T) {
-	c := &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}
+	c := &cluster{t: t, st: anystore.New(t), clock: newClock(), log: &syncBuffer{}}
 	c.boot()
 	c.init(5, 3)
 	lost := c.shares

@@ -31,6 +31,7 @@ func (c *cluster) putRaw(key string, value []byte) {
 func (c *cluster) rawBelow(prefix string) map[string][]byte {
 	found := map[string][]byte{}
 	err := c.st.View(c.t.Context(), func(r store.Reader) error {
+		clear(found)
 		for e, err := range r.Scan(prefix, "") {
 			if err != nil {
 				return err

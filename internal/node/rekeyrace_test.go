@@ -88,7 +88,7 @@ func TestSealAgainstTheLastShareOfARekey(t *testing.T) {
 		var err, sealed error
 		atOnce(func() { got, err = c.give(o, c.shares[1], "") },
 			func() {
-				sealed = c.node.Seal(context.Background(), c.access(c.root, "sys/seal", policy.Update))
+				sealed = c.node.Seal(context.Background(), c.access(c.root, "sys/seal", policy.Update), false)
 			})
 		if sealed != nil {
 			t.Fatal(sealed)

@@ -274,7 +274,7 @@ func TestAttemptOutlivesACrashAndEndsWithASeal(t *testing.T) {
 	if now := c.status(); now.Progress != 2 || now.Nonce != st.Nonce {
 		t.Fatalf("after the crash: %+v", now)
 	}
-	if err := c.node.Seal(t.Context(), c.access(c.root, "sys/seal", policy.Update)); err != nil {
+	if err := c.node.Seal(t.Context(), c.access(c.root, "sys/seal", policy.Update), false); err != nil {
 		t.Fatal(err)
 	}
 	c.unseal()

@@ -29,6 +29,7 @@ func (n *Node) prepareToken(ctx context.Context, act *active, o *openCeremony) (
 	p := &preparedToken{id: token.NewID()}
 	err := act.Barrier.View(ctx, func(r store.Reader) (err error) {
 		if d.Mode == delivery.OTP {
+			d.Wipe() // of a run before this one
 			if d.OTP, err = readOTP(r, o); err != nil {
 				return err
 			}

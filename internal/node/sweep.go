@@ -31,10 +31,10 @@ func (n *Node) sweepUntilClosed(a *active) {
 		}
 		err := n.sweep(a.ctx, a)
 		if tick%slowSweepTicks == 0 {
-			err = errors.Join(err, n.sweepEngines(a.ctx, a), n.setUp(a.ctx, a), n.auditTranscript(a.ctx, a))
+			err = errors.Join(err, n.sweepEngines(a.ctx, a), n.setUp(a.ctx, a), n.auditTranscript(a.ctx, a), n.sweepNodes(a.ctx))
 		}
 		a.requests.RUnlock()
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errOrdered) {
 			n.Logger.Error("sweeping what has expired", "error", err)
 		}
 	}

@@ -71,8 +71,9 @@ func (n *Node) RevokeLeases(ctx context.Context, a Access, prefix string) error 
 func (n *Node) revokeLeases(ctx context.Context, act *active, prefix string, fits func(mount string) bool) error {
 	for after := ""; ; {
 		var found []*token.Entry
+		from := after
 		err := act.Barrier.View(ctx, func(r store.Reader) (err error) {
-			found, after, err = act.tokens.Leased(r, prefix, after, leaseBatch)
+			found, after, err = act.tokens.Leased(r, prefix, from, leaseBatch)
 			return err
 		})
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/inmem"
 	"github.com/quorate/quorate/internal/store/storetest"
 	"github.com/quorate/quorate/internal/token"
@@ -50,7 +51,7 @@ func (w *witness) expect(what, events string) {
 // verified offline; and there is no secret in it.
 func TestPromise6NothingHappensUnseen(t *testing.T) {
 	random := &overheard{}
-	w := &witness{cluster: &cluster{t: t, st: inmem.New(), clock: newClock(), log: &syncBuffer{}}, secrets: map[string][]byte{}}
+	w := &witness{cluster: &cluster{t: t, st: anystore.New(t), clock: newClock(), log: &syncBuffer{}}, secrets: map[string][]byte{}}
 	w.boot()
 	w.node.Rand = random
 	w.init(3, 2)
@@ -234,7 +235,7 @@ func (w *witness) sealed() {
 	key := w.verifierKey()
 	w.begin(local, StartRequest{Kind: ceremony.RootToken})
 	w.begin(local, StartRequest{Kind: ceremony.Drill})
-	if err := w.node.Seal(ctx, w.access(w.root, "sys/seal", policy.Update)); err != nil {
+	if err := w.node.Seal(ctx, w.access(w.root, "sys/seal", policy.Update), false); err != nil {
 		t.Fatal(err)
 	}
 	sealedAt := func(what, events string) {

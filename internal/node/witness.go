@@ -153,8 +153,9 @@ func verifiers(rec *seal.Record) transcript.Verifiers {
 	}
 }
 
-// settle checks what was recorded while sealed before it is signed, and records the unseal.
-func (n *Node) settle(ctx context.Context, act *active) error {
+// settle checks what was recorded while sealed before it is signed, and records the unseal, and which node handed the
+// keys over, if one did.
+func (n *Node) settle(ctx context.Context, act *active, from string) error {
 	mark, unknown := n.demand()
 	var problems []string
 	var now transcript.Mark
@@ -174,8 +175,8 @@ func (n *Node) settle(ctx context.Context, act *active) error {
 		}
 		at := n.Now().UTC().Truncate(time.Millisecond)
 		_, err = transcript.Append(tx, act.signer, append(transcript.Alarms(at, problems),
-			transcript.Entry{Time: at, Event: transcript.Unsealed, Generation: act.UnsealedGeneration})...)
-		if err == nil && act.UnsealedGeneration == rec.Generation().Number {
+			transcript.Entry{Time: at, Event: transcript.Unsealed, Generation: act.UnsealedGeneration, Detail: from})...)
+		if err == nil && len(act.UnsealedBy) > 0 && act.UnsealedGeneration == rec.Generation().Number {
 			err = n.proven(act, tx, rec, rec.Generation(), "unseal", act.UnsealedBy...)
 		}
 		if err != nil {
@@ -267,14 +268,15 @@ func (n *Node) watchTranscript(ctx context.Context, act *active) error {
 	if err := n.vouch(ctx, act); err != nil {
 		return err
 	}
-	before, problem := n.demand()
+	before, known := n.demand()
+	var problem string
 	var now transcript.Mark
 	err := act.Barrier.View(ctx, func(r store.Reader) error {
 		rec, err := act.Record(r)
 		if err != nil {
 			return err
 		}
-		if problem == "" {
+		if problem = known; problem == "" {
 			if problem, err = checkMark(r, rec, before); err != nil {
 				return err
 			}

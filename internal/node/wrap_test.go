@@ -12,14 +12,14 @@ import (
 	"github.com/quorate/quorate/internal/mount"
 	"github.com/quorate/quorate/internal/policy"
 	"github.com/quorate/quorate/internal/secret"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
 
 // Of all who take out what was wrapped, or move it to another token, one gets it: also with several servers, and also
 // where transactions run twice.
 func TestOneUnwraps(t *testing.T) {
-	st := inmem.New()
+	st := anystore.New(t)
 	c := newClusterOver(t, st, 1, 1)
 	second := c.other()
 	second.st = storetest.Rerun(st)

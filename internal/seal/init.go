@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -142,6 +143,9 @@ func (p *InitParams) generate() (*made, error) {
 	return m, nil
 }
 
+// PresencePrefix is where the servers that run over a store say so, each under its own ID: no part of a cluster.
+const PresencePrefix = "plain/node/"
+
 // makeRoom refuses a store that holds anything, or empties it for a replacement.
 func (p *InitParams) makeRoom(tx store.Tx) error {
 	initialised, err := p.room(tx)
@@ -153,7 +157,9 @@ func (p *InitParams) makeRoom(tx store.Tx) error {
 		if err != nil {
 			return err
 		}
-		keys = append(keys, entry.Key)
+		if !strings.HasPrefix(entry.Key, PresencePrefix) {
+			keys = append(keys, strings.Clone(entry.Key))
+		}
 	}
 	if !initialised && len(keys) > 0 {
 		return errLeftovers

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -66,7 +67,7 @@ func (u *Unsealer) open(ctx context.Context, rec *Record) (*Opened, error) {
 		enough = enough || p.enough
 		if root, gen, ok := unwrapAny(p.generations, p.given); ok {
 			defer root.Wipe()
-			return enter(ctx, u.st, root, gen, p.given)
+			return enter(ctx, cmp.Or(u.Over, u.st), root, gen, p.given)
 		}
 	}
 	switch {
@@ -103,7 +104,7 @@ func (r *round) pots(rec *Record) []pot {
 	return all
 }
 
-// enter opens the store with a root key that the shares of gen gave.
+// enter opens the store with a root key that the shares of gen gave; with none, nobody's shares did.
 func enter(ctx context.Context, st store.Store, root secret.Bytes, gen *Generation, given map[int]secret.Bytes) (*Opened, error) {
 	b, err := barrier.Open(ctx, st, root)
 	if err != nil {
@@ -119,6 +120,17 @@ func enter(ctx context.Context, st store.Store, root secret.Bytes, gen *Generati
 		return nil, err
 	}
 	return o, nil
+}
+
+// OpenWithRoot opens the store with a root key that another server of the cluster has handed over: nobody's share was
+// given, so UnsealedBy is empty, and UnsealedGeneration is the one in force. The root key stays the caller's. One that was
+// replaced meanwhile is barrier.ErrWrongKey.
+func OpenWithRoot(ctx context.Context, st store.Store, root secret.Bytes) (*Opened, error) {
+	o, err := enter(ctx, st, root, nil, nil)
+	if errors.Is(err, barrier.ErrWrongKey) {
+		return nil, err
+	}
+	return o, tampered(err)
 }
 
 // tampered turns what is no accident, once the root key is right, into a fault that says so.
@@ -229,9 +241,12 @@ func (o *Opened) settle(ctx context.Context, by *Generation) error {
 		if err != nil {
 			return err
 		}
-		live := s.record.where(func(g *Generation) bool {
-			return bytes.Equal(g.wrapped, by.wrapped) && !s.record.pending(g)
-		})
+		live := s.record.Generation()
+		if by != nil {
+			live = s.record.where(func(g *Generation) bool {
+				return bytes.Equal(g.wrapped, by.wrapped) && !s.record.pending(g)
+			})
+		}
 		if live == nil {
 			return errNotLive
 		}

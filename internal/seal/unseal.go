@@ -34,6 +34,8 @@ var (
 // Unsealer collects shares for one process until they open the root key. The shares are in locked memory, for at
 // most IdleLimit after the last one came. It is safe for concurrent use.
 type Unsealer struct {
+	Over store.Store // what the store is opened over; nil for the one that the unsealer reads itself
+
 	st  store.Store
 	now func() time.Time
 

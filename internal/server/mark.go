@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/transcript"
 	"github.com/quorate/quorate/internal/wholefile"
 )
 
-// markFile stands beside the data, so that a data file that was put back without it is noticed.
+// markFile stands beside the data, so that a data file that was put back without it is noticed; where the data are on other
+// machines, in the folder that is named for it.
 const markFile = "transcript-mark.json"
 
 // fileMark keeps the transcript's high-water mark in a file.
@@ -28,12 +28,13 @@ type storedMark struct {
 	Generation uint64 `json:"generation"`
 }
 
-// markKeeper is nil for a store that keeps nothing.
+// markKeeper is nil where nothing is kept on this machine.
 func (s *server) markKeeper() node.MarkKeeper {
-	if s.cfg.Storage.Type != config.StorageBolt {
+	dir := localDir(s.cfg.Storage)
+	if dir == "" {
 		return nil
 	}
-	return fileMark(filepath.Join(s.cfg.Storage.Path, markFile))
+	return fileMark(filepath.Join(dir, markFile))
 }
 
 // Load implements node.MarkKeeper.

@@ -17,7 +17,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -29,9 +28,8 @@ import (
 	"github.com/quorate/quorate/internal/httpapi"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/secret"
+	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/bolt"
-	"github.com/quorate/quorate/internal/store/inmem"
 )
 
 // dataFile is the name of the data file in the folder that the configuration names.
@@ -74,9 +72,11 @@ type server struct {
 	cfg    *config.Config
 	level  *slog.LevelVar
 	log    *slog.Logger
-	store  store.Store
+	store  *measured
+	now    func() time.Time // of the store, where that has a clock that all servers share
 	audit  *audit.Broker
 	node   *node.Node
+	peers  *peers // nil: other servers can't reach this one
 	fronts []*front
 	failed chan error // why a front stopped serving
 	// closers take down what the steps put up; the last comes first.
@@ -97,7 +97,7 @@ func run(ctx context.Context, cfg *config.Config, o Options, hangup <-chan os.Si
 	s := &server{Options: o, cfg: cfg, level: new(slog.LevelVar), failed: make(chan error, len(cfg.Listeners))}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, step := range []func(context.Context) error{
-		s.startLog, s.hardenProcess, s.openStore, s.writePIDFile, s.openAudit, s.openNode, s.openFronts, s.startDev, s.serve, s.welcome, s.tellReady,
+		s.startLog, s.hardenProcess, s.openStore, s.writePIDFile, s.openAudit, s.openNode, s.openFronts, s.startDev, s.startPeers, s.serve, s.welcome, s.tellReady,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -125,24 +125,20 @@ func (s *server) hardenProcess(context.Context) error {
 	return nil
 }
 
-func (s *server) openStore(context.Context) error {
+func (s *server) openStore(ctx context.Context) error {
 	if s.Dev != nil && s.cfg.Storage.Type != config.StorageInmem {
 		return errors.New("a development server prints its keys and would leave them to everything that is stored later: use storage \"inmem\" {}")
 	}
-	if s.cfg.Storage.Type == config.StorageInmem {
-		s.store = inmem.New()
-	} else {
-		if err := bolt.CheckDir(s.cfg.Storage.Path); err != nil {
-			return err
-		}
-		st, err := bolt.Open(filepath.Join(s.cfg.Storage.Path, dataFile), bolt.Options{Logger: s.log})
-		if err != nil {
-			return err
-		}
-		s.store = st
+	st, err := openStorage(ctx, s.cfg.Storage, s.log)
+	if err != nil {
+		return err
 	}
-	s.onClose(func(context.Context) error { return s.store.Close() })
-	return nil
+	s.store, s.now = measure(st), time.Now
+	if c, ok := st.(store.Clock); ok {
+		s.now = c.Now
+	}
+	s.onClose(func(context.Context) error { return st.Close() })
+	return st.View(ctx, snapshot.Unfinished)
 }
 
 // openAudit opens the audit devices of the configuration. One that can't be opened keeps the server from starting: it
@@ -154,8 +150,13 @@ func (s *server) openAudit(context.Context) error {
 }
 
 func (s *server) openNode(context.Context) error {
+	cluster, err := s.membership()
+	if err != nil {
+		return err
+	}
 	n, err := node.New(node.Options{
 		Store:       s.store,
+		Now:         s.now,
 		Logger:      s.log,
 		ClusterName: s.cfg.ClusterName,
 		DefaultTTL:  s.cfg.DefaultLeaseTTL,
@@ -171,11 +172,15 @@ func (s *server) openNode(context.Context) error {
 		Mark:            s.markKeeper(),
 		Audit:           s.audit,
 		Setup:           setupOf(s.cfg.Initialize),
+		Cluster:         cluster,
 	})
 	if err != nil {
 		return err
 	}
 	s.node = n
+	if s.peers != nil {
+		s.peers.node = n
+	}
 	s.onClose(func(context.Context) error {
 		n.Close()
 		return nil
@@ -187,11 +192,13 @@ func (s *server) openNode(context.Context) error {
 func (s *server) openFronts(context.Context) error {
 	api := httpapi.New(httpapi.Options{
 		Node:        s.node,
+		Now:         s.node.Now,
 		Logger:      s.log,
 		Version:     s.Version,
 		CommitDate:  s.CommitDate,
 		StorageType: s.cfg.Storage.Type,
 		Audit:       s.audit,
+		Collector:   s.store,
 	})
 	s.onClose(func(ctx context.Context) error {
 		api.EndWatches()
@@ -219,6 +226,7 @@ func wireListener(l config.Listener, apiAddrLoopback bool) httpapi.Listener {
 		MaxRequestSize:     l.MaxRequestSize,
 		MaxRequestDuration: l.MaxRequestDuration,
 		ResponseHeaders:    l.ResponseHeaders,
+		OpenMetrics:        l.OpenMetrics,
 	}
 }
 
@@ -333,6 +341,10 @@ func Check(cfg *config.Config) error {
 			errs = append(errs, err)
 		}
 	}
+	if cfg.Cluster.Address != "" {
+		_, err := loadPeerTLS(cfg.Cluster)
+		errs = append(errs, err)
+	}
 	broker := audit.New(audit.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Stdout: io.Discard, Dir: cfg.AuditDir})
 	for _, d := range cfg.Audit {
 		if err := broker.Check(d, true); err != nil {
@@ -344,14 +356,5 @@ func Check(cfg *config.Config) error {
 			errs = append(errs, fmt.Errorf("the initialize block: %w", err))
 		}
 	}
-	if cfg.Storage.Type == config.StorageBolt {
-		// CheckDir would create an absent one.
-		switch _, err := os.Stat(cfg.Storage.Path); {
-		case err == nil:
-			errs = append(errs, bolt.CheckDir(cfg.Storage.Path))
-		case !errors.Is(err, os.ErrNotExist):
-			errs = append(errs, fmt.Errorf("the data folder can't be used: %w", err))
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkStorage(cfg.Storage))...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/internal/engine"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/inmem"
 )
 
 func (r *rig) byLease(id string) (e *Entry) {
@@ -142,6 +143,7 @@ func TestLeases(t *testing.T) {
 func (r *rig) leased(prefix string, limit int) (all []*Entry) {
 	r.t.Helper()
 	r.view(func(rd store.Reader) error {
+		all = nil
 		for after := ""; ; {
 			list, next, err := r.Leased(rd, prefix, after, limit)
 			if err != nil || next == "" {
@@ -350,8 +352,7 @@ func TestTidyBesideGraves(t *testing.T) {
 // TestSweepReadsWhatIsOver: however many tokens live on, a sweep reads none of them.
 func TestSweepReadsWhatIsOver(t *testing.T) {
 	reads := &tally{}
-	r := newRig(t)
-	r.store = &countedStore{r.store, reads}
+	r := newRigOn(t, &countedStore{inmem.New(), reads})
 	for i := range 40 {
 		r.must(r.root, Spec{Policies: []string{"default"}, TTL: time.Hour + time.Duration(i)*time.Second})
 	}

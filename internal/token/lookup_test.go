@@ -16,6 +16,7 @@ import (
 
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/store/inmem"
 )
 
 // counting is a Reader that counts its calls.
@@ -38,7 +39,7 @@ func (c *counting) Scan(prefix, after string) iter.Seq2[store.Entry, error] {
 
 // TestOneGet: once warm, a token whose ancestors can't expire costs one Get of stamp and record, and nothing else.
 func TestOneGet(t *testing.T) {
-	r := newRig(t)
+	r := newRigOn(t, inmem.New())
 	child := r.must(r.root, Spec{TTL: time.Hour})
 	grandchild := r.must(child.Entry, Spec{TTL: time.Hour})
 	for _, test := range []struct {

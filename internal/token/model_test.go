@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
 
@@ -307,7 +307,7 @@ func TestModel(t *testing.T) {
 	seed := time.Now().UnixNano()
 	for i := range int64(8) {
 		t.Run(fmt.Sprintf("Seed%d", seed+i), func(t *testing.T) {
-			var st store.Store = inmem.New()
+			st := anystore.New(t)
 			if i%2 == 1 {
 				st = storetest.Rerun(st)
 			}

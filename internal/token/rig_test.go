@@ -12,7 +12,7 @@ import (
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
-	"github.com/quorate/quorate/internal/store/inmem"
+	"github.com/quorate/quorate/internal/store/anystore"
 )
 
 var epoch = time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
@@ -26,7 +26,7 @@ type rig struct {
 	root  *Entry
 }
 
-func newRig(t *testing.T) *rig { return newRigOn(t, inmem.New()) }
+func newRig(t *testing.T) *rig { return newRigOn(t, anystore.New(t)) }
 
 func newRigOn(t *testing.T, st store.Store) *rig {
 	t.Helper()

@@ -20,6 +20,7 @@ const (
 	UnsealShare       Event = "unseal-share"       // a share was given to a sealed server
 	UnsealReset       Event = "unseal-reset"       // the shares given to it were dropped
 	Unsealed          Event = "unsealed"           // it opened
+	HandedOver        Event = "handed-over"        // its keys were given to another server of the cluster, which Detail names
 	Sealed            Event = "sealed"             // it closed
 	Start             Event = "start"              // an attempt began
 	Approve           Event = "approve"            // a holder approved it
@@ -45,8 +46,8 @@ const (
 // Known reports whether this version has a meaning for e.
 func (e Event) Known() bool {
 	switch e {
-	case Init, Generation, UnsealShare, UnsealReset, Unsealed, Sealed, Start, Approve, Duplicate, Refused, Object, Cancel,
-		GaveWay, Expire, End, Complete, Prove, VerificationReset, Commit, Acknowledge, Retire, RotateRoot, RotateKeyring, RotateConfig, Alarm:
+	case Init, Generation, UnsealShare, UnsealReset, Unsealed, HandedOver, Sealed, Start, Approve, Duplicate, Refused, Object,
+		Cancel, GaveWay, Expire, End, Complete, Prove, VerificationReset, Commit, Acknowledge, Retire, RotateRoot, RotateKeyring, RotateConfig, Alarm:
 		return true
 	}
 	return false

@@ -19,6 +19,10 @@ listener "tcp" {
   http_idle_timeout                = "2m"
   max_connections                  = 500
 
+  telemetry {
+    unauthenticated_metrics_access = true
+  }
+
   custom_response_headers = {
     default = {
       Strict-Transport-Security = ["max-age=31536000"]
