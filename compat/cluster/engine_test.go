@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,10 @@ func (w wires) faults(node int) []fault {
 		of("cut", (*engines.Proxy).Cut),
 		of("delay", func(p *engines.Proxy) { p.Delay(20 * time.Millisecond) }),
 		of("hang", (*engines.Proxy).Hang),
+		of("lose answers on", func(p *engines.Proxy) { // what was asked has been done
+			var answers atomic.Int64
+			p.Filter(func(toServer bool, _ []byte) bool { return toServer || answers.Add(1)%8 != 0 })
+		}),
 	}
 }
 

@@ -218,10 +218,9 @@ func (h *history) check(t *testing.T) {
 	t.Errorf("the history of %d operations is not linearizable (%s): see %s", len(h.ops), verdict, file)
 }
 
-// checkRevoked says in plain words what the check of the order would find too: a token that was used after its
+// afterRevocation finds in plain words what the check of the order would find too: a token that was used after its
 // revocation had been acknowledged.
-func (h *history) checkRevoked(t *testing.T) {
-	t.Helper()
+func (h *history) afterRevocation() (problems []string) {
 	type key struct {
 		cell int
 		who  who
@@ -247,7 +246,8 @@ func (h *history) checkRevoked(t *testing.T) {
 		r, got := op.Input.(request), op.Output.(result)
 		since, ok := dead[key{r.cell, r.who}]
 		if ok && op.Call > since && !got.unknown && got.code != 403 {
-			t.Errorf("cell %d: %s", r.cell, model.DescribeOperation(r, got)+", after its token's revocation was acknowledged")
+			problems = append(problems, fmt.Sprintf("cell %d: %s, after its token's revocation was acknowledged", r.cell, model.DescribeOperation(r, got)))
 		}
 	}
+	return problems
 }

@@ -99,14 +99,21 @@ func TestLinearizable(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Errorf("service did not resume; the last failure: %v", w.progress.last)
 		}
-		w.settle(t)
+		for _, problem := range append(w.settle(t), w.history.afterRevocation()...) {
+			t.Error(problem)
+		}
 		w.history.check(t)
-		w.history.checkRevoked(t)
 		for node, n := range w.progress.byNode {
 			if n == 0 {
 				t.Errorf("node %c answered nothing", 'A'+node)
 			}
 		}
-		t.Logf("answers of each node: %v, failures: %v, cells: %d", w.progress.byNode, w.progress.failedNode, len(w.cells))
+		unknown := 0
+		for _, op := range w.history.ops {
+			if op.Output.(result).unknown {
+				unknown++
+			}
+		}
+		t.Logf("answers of each node: %v, failures: %v, cells: %d, changes of unknown outcome: %d", w.progress.byNode, w.progress.failedNode, len(w.cells), unknown)
 	})
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -50,8 +49,9 @@ type workload struct {
 	total    int // how many operations are to be answered
 	progress *progress
 
-	mu    sync.Mutex
-	cells []*cell // all there ever were; the last openCells are in use
+	mu    sync.Mutex // guards what follows
+	cells []*cell    // all there ever were; the last openCells are in use
+	wrong []string
 }
 
 // progress counts what the clients do, for whoever waits until they have done some more.
@@ -311,6 +311,9 @@ func (w *workload) doAs(ctx context.Context, client int, c *cell, r request, tok
 	}
 	c.version = max(c.version, got.version)
 	if (r.what == writeTwo || r.what == casTwo) && got.code == 200 {
+		if other, ok := c.accepted[got.version]; ok {
+			w.problem("%s: %q and %q were both acknowledged as version %d", c.path(true), other, r.value, got.version)
+		}
 		c.accepted[got.version] = r.value
 	}
 	if r.what == create && got.code == 200 {
@@ -343,8 +346,15 @@ func understand(asked what, a answer) result {
 	return got
 }
 
-// settle reads everything once more at each node, when all is well again, and holds it against what was acknowledged.
-func (w *workload) settle(t *testing.T) {
+func (w *workload) problem(format string, a ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wrong = append(w.wrong, fmt.Sprintf(format, a...))
+}
+
+// settle reads everything once more, when all is well again, and holds it against what was acknowledged. It returns what
+// was lost.
+func (w *workload) settle(t *testing.T) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
@@ -353,34 +363,28 @@ func (w *workload) settle(t *testing.T) {
 	for i := range clients {
 		wg.Go(func() {
 			for n := int(next.Add(1)) - 1; n < len(w.cells); n = int(next.Add(1)) - 1 {
-				w.settleCell(ctx, t, clients+i, w.cells[n])
+				w.settleCell(ctx, clients+i, w.cells[n])
 			}
 		})
 	}
 	wg.Wait()
+	return w.wrong
 }
 
-func (w *workload) settleCell(ctx context.Context, t *testing.T, client int, c *cell) {
-	t.Helper()
+func (w *workload) settleCell(ctx context.Context, client int, c *cell) {
 	node := c.id % len(w.nodes)
 	for _, r := range []request{{what: readTwo}, {what: readOne}, {what: lookUp, who: asParent}, {what: lookUp, who: asChild}} {
 		r.cell, r.node = c.id, node
 		w.until(ctx, "a last look", func() error { return w.do(ctx, client, c, r) })
 	}
 	for version, value := range c.accepted {
-		w.checkVersion(ctx, t, w.nodes[(node+1)%len(w.nodes)], c, version, value)
+		w.checkVersion(ctx, w.nodes[(node+1)%len(w.nodes)], c, version, value)
 	}
 }
 
-func (w *workload) checkVersion(ctx context.Context, t *testing.T, m *machine, c *cell, version int, want string) {
-	t.Helper()
+func (w *workload) checkVersion(ctx context.Context, m *machine, c *cell, version int, want string) {
 	a, err := m.ask(ctx, "GET", fmt.Sprintf("%s?version=%d", c.path(true), version), w.root, nil)
-	if err != nil {
-		t.Errorf("%s: %v", c.path(true), err)
-		return
-	}
-	if got := understand(readTwo, a); got.value != want {
-		text, _ := json.Marshal(got.value)
-		t.Errorf("%s: %q was acknowledged as version %d, but that is %s (%d)", c.path(true), want, version, text, a.code)
+	if got := understand(readTwo, a); err != nil || got.value != want {
+		w.problem("%s: %q was acknowledged as version %d, but that is %q (%d, %v)", c.path(true), want, version, got.value, a.code, err)
 	}
 }

@@ -115,16 +115,19 @@ const maxKnown = 8
 func (g *guarded) Get(keys ...string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
 	var ask []string
-	var at []int // :: index in ask → index in keys
+	from := make([]int, len(keys)) // :: index in keys → index in ask, or -1
 	for i, key := range keys {
-		if k := g.find(key); k >= 0 {
-			values[i] = g.known[k].Value
-		} else {
-			ask, at = append(ask, key), append(at, i)
+		if from[i] = -1; g.find(key) >= 0 {
+			values[i] = g.known[g.find(key)].Value
+			continue
+		}
+		if from[i] = slices.Index(ask, key); from[i] < 0 {
+			from[i], ask = len(ask), append(ask, key)
 		}
 	}
-	if !g.checked {
-		ask = append(ask, barrier.StampKey)
+	stamp := slices.Index(ask, barrier.StampKey)
+	if !g.checked && stamp < 0 {
+		stamp, ask = len(ask), append(ask, barrier.StampKey)
 	}
 	if len(ask) == 0 {
 		return values, nil
@@ -133,14 +136,18 @@ func (g *guarded) Get(keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, to := range at {
-		values[to] = found[i]
-		if len(g.known) < maxKnown && g.find(ask[i]) < 0 {
-			g.known = append(g.known, store.Entry{Key: ask[i], Value: found[i]})
+	for i, at := range from {
+		if at >= 0 {
+			values[i] = found[at]
+		}
+	}
+	for i, key := range ask {
+		if len(g.known) < maxKnown {
+			g.known = append(g.known, store.Entry{Key: key, Value: found[i]})
 		}
 	}
 	if !g.checked {
-		return values, g.judge(found[len(ask)-1])
+		return values, g.judge(found[stamp])
 	}
 	return values, nil
 }

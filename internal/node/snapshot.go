@@ -23,6 +23,9 @@ func (n *Node) Snapshot(ctx context.Context, a Access, h snapshot.Header) (save 
 	return func(w io.Writer) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		if act.ctx.Err() != nil {
+			return ErrSealed
+		}
 		defer context.AfterFunc(act.ctx, cancel)()
 		return snapshot.Save(ctx, n.Store, w, h)
 	}, nil
