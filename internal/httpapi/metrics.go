@@ -11,6 +11,7 @@ import (
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/store"
+	"github.com/quorate/quorate/internal/transcript"
 )
 
 const metricsPath = "sys/metrics"
@@ -77,6 +78,9 @@ func (x *exchange) scrape() (*scrape, error) {
 	s.events, s.size, errEvents = x.meter.events.follow(func(fn func(store.Reader) error) error { return x.Node.TranscriptView(ctx, fn) })
 	if errEvents != nil {
 		s.events = nil
+	}
+	if errors.Is(errEvents, transcript.ErrDamaged) { // for good; all else is needed the more
+		errEvents = nil
 	}
 	if !s.sealed {
 		s.open, errOpen = x.openCeremonies()

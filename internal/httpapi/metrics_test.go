@@ -124,3 +124,17 @@ func TestMetricsWithoutStore(t *testing.T) {
 	d.cut = false
 	s.do("GET", "sys/metrics", "").lines(`quorate_initialized 1`, `quorate_transcript_events_total{event="init",kind=""} 1`)
 }
+
+// TestMetricsOfDamagedTranscript: an entry that can't be read any more takes the counts of entries away, and nothing else.
+func TestMetricsOfDamagedTranscript(t *testing.T) {
+	s := ready(t, 1, 1)
+	err := s.store.Update(t.Context(), func(tx store.Tx) error { return tx.Put("plain/transcript/record/0000000000000000", []byte("x")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.do("GET", "sys/metrics", "", withToken(s.root))
+	got.lines(`quorate_sealed 0`, `quorate_ceremonies_open{kind="drill"} 0`)
+	if families := scraped(t, got); families["quorate_transcript_events_total"] {
+		t.Error("it counts entries that it can't read")
+	}
+}

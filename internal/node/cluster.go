@@ -46,6 +46,7 @@ const (
 	// maxAskPause is after how many signs of life a node asks again at the latest that got the keys and can't use them: each
 	// time is an entry of the transcript.
 	maxAskPause = 64
+	maxNodeName = 256 // bytes
 	// handLabel begins what a root key is bound to on its way from one node to another.
 	handLabel = "quorate/v1/hand-over"
 )
@@ -71,9 +72,20 @@ type presence struct {
 	started time.Time
 	alone   atomic.Bool // sealed by an operator apart from the others: only holders unseal it
 	key     hpke.PrivateKey
+	changed chan struct{} // has one in it when the others ought to hear at once
 }
 
-func newPresence(now time.Time) presence { return presence{id: uuid.NewString(), started: now} }
+func newPresence(now time.Time) presence {
+	return presence{id: uuid.NewString(), started: now, changed: make(chan struct{}, 1)}
+}
+
+// tell makes the next sign of life come at once.
+func (p *presence) tell() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
 
 func (n *Node) name() string {
 	if n.Cluster != nil && n.Cluster.Name != "" {
@@ -105,6 +117,12 @@ func (n *Node) Nodes(ctx context.Context) (list []NodeInfo, err error) {
 				list = append(list, info)
 			}
 		}
+		shown := slices.Clone(list)
+		list = slices.DeleteFunc(list, func(old NodeInfo) bool { // what a process left that another one has followed at its address
+			return old.ID != n.presence.id && old.ClusterAddr != "" && slices.ContainsFunc(shown, func(i NodeInfo) bool {
+				return i.ClusterAddr == old.ClusterAddr && i.Started.After(old.Started)
+			})
+		})
 		return err
 	})
 	slices.SortFunc(list, func(a, b NodeInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
@@ -141,6 +159,8 @@ func (n *Node) RunMembership(ctx context.Context) {
 			// One that can't be taken back is out of date soon.
 			_ = n.Store.Update(ctx, func(tx store.Tx) error { return tx.Delete(seal.PresencePrefix + n.presence.id) })
 			return
+		case <-n.presence.changed:
+			tick-- // not one of those that the pauses are counted in
 		case <-ticker.C:
 		}
 	}
@@ -169,7 +189,7 @@ func (n *Node) wantsKey() bool {
 }
 
 // sweepNodes removes what nodes left that came to no orderly end.
-func (n *Node) sweepNodes(ctx context.Context) error {
+func (n *Node) sweepNodes(ctx context.Context, _ *active) error {
 	if n.Cluster == nil {
 		return nil
 	}
@@ -278,8 +298,8 @@ var (
 
 // HandOver encrypts the root key to the node id, which must have shown itself in the store as sealed: to ask for it takes
 // a connection that the cluster's certificates allow, and a hand that can write to its store. The transcript says so before
-// anybody gets it.
-func (n *Node) HandOver(ctx context.Context, id string) (message []byte, err error) {
+// anybody gets it, and as whom the one who asked was known, which its name alone wouldn't prove.
+func (n *Node) HandOver(ctx context.Context, id, as string) (message []byte, err error) {
 	if n.Cluster == nil || !n.Cluster.Share {
 		return nil, errNoSharing
 	}
@@ -293,14 +313,14 @@ func (n *Node) HandOver(ctx context.Context, id string) (message []byte, err err
 				return err
 			}
 			public, err := hpke.MLKEM768X25519().NewPublicKey(to.Key)
-			if to.ID != id || !to.Sealed || !to.alive(n.Now()) || err != nil {
+			if to.ID != id || !to.Sealed || !to.alive(n.Now()) || len(to.Name) > maxNodeName || err != nil {
 				return errNoAsker
 			}
 			rec, err := act.Record(tx)
 			if err != nil {
 				return err
 			}
-			e := transcript.Entry{Event: transcript.HandedOver, Generation: rec.Generation().Number, Detail: "to server " + to.Name + ", by server " + n.name()}
+			e := transcript.Entry{Event: transcript.HandedOver, Generation: rec.Generation().Number, Detail: "to server " + to.Name + " (" + as + "), by server " + n.name()}
 			if err := n.record(act, tx, e); err != nil {
 				return err
 			}
@@ -315,6 +335,6 @@ func (n *Node) HandOver(ctx context.Context, id string) (message []byte, err err
 	if err != nil {
 		return nil, err
 	}
-	n.Logger.Info("the keys were handed over", "to", id)
+	n.Logger.Info("the keys were handed over", "to", id, "as", as)
 	return message, nil
 }

@@ -108,6 +108,16 @@ func TestPresence(t *testing.T) {
 	if string(got) != string(wanted) || errGot != nil || errWanted != nil {
 		t.Errorf("b is %s, want %s", got, wanted)
 	}
+	dead := want // the run of b before this one, which came to no orderly end
+	dead.ID, dead.Started = "dead", a.clock.now().Add(-time.Second)
+	text, err := json.Marshal(dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.putRaw(seal.PresencePrefix+dead.ID, text)
+	if a.names() != "a b (c)" {
+		t.Errorf("with a predecessor of b: %q", a.names())
+	}
 	a.clock.step(echoLife - 1)
 	b.shows()
 	if a.names() != "a b (c)" {
@@ -117,20 +127,20 @@ func TestPresence(t *testing.T) {
 	if a.names() != "a b" {
 		t.Errorf("c is dead: %q", a.names())
 	}
-	if err := a.node.sweepNodes(t.Context()); err != nil || a.presences() != 3 {
+	if err := a.node.sweepNodes(t.Context(), nil); err != nil || a.presences() != 4 {
 		t.Errorf("swept too early: %d are left, %v", a.presences(), err)
 	}
 	a.putRaw(seal.PresencePrefix+"garbage", []byte("{"))
 	a.clock.step(echoKept)
 	b.shows()
-	if err := a.node.sweepNodes(t.Context()); err != nil || a.presences() != 1 {
+	if err := a.node.sweepNodes(t.Context(), nil); err != nil || a.presences() != 1 {
 		t.Errorf("after the sweep %d are left, %v", a.presences(), err)
 	}
 	single := newCluster(t, 1, 1)
 	if list, err := single.node.Nodes(t.Context()); err != nil || len(list) != 1 || list[0].ID != single.node.presence.id {
 		t.Errorf("a node without others: %+v, %v", list, err)
 	}
-	if err := single.node.sweepNodes(t.Context()); err != nil {
+	if err := single.node.sweepNodes(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -173,7 +183,7 @@ func TestHandOver(t *testing.T) {
 		t.Error("what it writes is unknown to another")
 	}
 	list := c.wholeFrom(from)
-	if len(list) != 2 || list[0].Event != transcript.HandedOver || list[0].Detail != "to server c, by server a" || list[0].Generation != 1 ||
+	if len(list) != 2 || list[0].Event != transcript.HandedOver || list[0].Detail != "to server c (test), by server a" || list[0].Generation != 1 ||
 		list[1].Event != transcript.Unsealed || list[1].Detail != "server c, with the keys of server a" || list[1].Generation != 1 {
 		t.Errorf("recorded: %+v", list)
 	}
@@ -192,7 +202,7 @@ func TestHandOver(t *testing.T) {
 	if c.node.presence.key != nil || strings.Contains(string(c.raw(seal.PresencePrefix+c.node.presence.id)), `"key"`) {
 		t.Error("it would take the keys once more")
 	}
-	if _, err := a.node.HandOver(t.Context(), c.node.presence.id); err != errNoAsker {
+	if _, err := a.node.HandOver(t.Context(), c.node.presence.id, "test"); err != errNoAsker {
 		t.Errorf("keys for a node that has some: %v", err)
 	}
 	c.sealAlone() // and with the others unsealed, it stays
@@ -306,7 +316,7 @@ func TestHandOverRefused(t *testing.T) {
 			b.shows()
 			id := row.prepare(f, b)
 			from := b.size()
-			message, err := f.at("a").node.HandOver(t.Context(), id)
+			message, err := f.at("a").node.HandOver(t.Context(), id, "test")
 			if !errors.Is(err, row.want) || (len(message) > 0) != (row.want == nil) || row.want != nil && fault.As(err) == nil {
 				t.Errorf("%d bytes, %v; want %v", len(message), err, row.want)
 			}
@@ -331,7 +341,7 @@ func TestHandOverInterrupted(t *testing.T) {
 		"it is another node's": {func(f *fleet, _ []byte) []byte {
 			c := f.add("c", nil)
 			c.shows()
-			m, err := f.at("a").node.HandOver(f.t.Context(), c.node.presence.id)
+			m, err := f.at("a").node.HandOver(f.t.Context(), c.node.presence.id, "test")
 			if err != nil {
 				f.t.Fatal(err)
 			}

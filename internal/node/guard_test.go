@@ -94,7 +94,7 @@ func (f *fleet) ask(ctx context.Context, addr, id string) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("nobody listens there")
 	}
-	message, err := c.(*cluster).node.HandOver(ctx, id)
+	message, err := c.(*cluster).node.HandOver(ctx, id, "test")
 	if err == nil && f.onTheWay != nil {
 		message = f.onTheWay(message)
 	}
@@ -160,7 +160,7 @@ func TestSealAtOneNodeBindsEach(t *testing.T) {
 			return n.RotateKeyring(ctx, b.access(b.root, "sys/rotate", policy.Update))
 		},
 		"hand-over": func(ctx context.Context, n *Node) error {
-			_, err := n.HandOver(ctx, "3b2fdd1c-2c59-4f45-9d0f-0a4d5a1d7f43")
+			_, err := n.HandOver(ctx, "3b2fdd1c-2c59-4f45-9d0f-0a4d5a1d7f43", "test")
 			return err
 		},
 		"transaction that only writes": func(ctx context.Context, n *Node) error {

@@ -238,6 +238,7 @@ func (n *Node) activate(ctx context.Context, o *seal.Opened, from string) error 
 	n.active.Store(a)
 	go n.sweepUntilClosed(a)
 	go n.lookUntilClosed(a)
+	n.presence.tell()
 	return nil
 }
 
@@ -257,6 +258,7 @@ func (n *Node) deactivate(last func(*active) error) error {
 	if a == nil {
 		return nil
 	}
+	n.presence.tell()
 	a.cancel()
 	a.requests.Lock()
 	defer a.requests.Unlock()

@@ -27,6 +27,9 @@ func (n *Node) Snapshot(ctx context.Context, a Access, h snapshot.Header) (save 
 			return ErrSealed
 		}
 		defer context.AfterFunc(act.ctx, cancel)()
+		if act.ctx.Err() != nil { // then cancel is only on its way
+			return ErrSealed
+		}
 		return snapshot.Save(ctx, n.Store, w, h)
 	}, nil
 }

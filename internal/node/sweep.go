@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorate/quorate/internal/ceremony"
 	"github.com/quorate/quorate/internal/engine"
+	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/store"
 )
 
@@ -29,10 +30,11 @@ func (n *Node) sweepUntilClosed(a *active) {
 			a.requests.RUnlock()
 			return
 		}
-		err := n.sweep(a.ctx, a)
+		parts := []func(context.Context, *active) error{n.sweep}
 		if tick%slowSweepTicks == 0 {
-			err = errors.Join(err, n.sweepEngines(a.ctx, a), n.setUp(a.ctx, a), n.auditTranscript(a.ctx, a), n.sweepNodes(a.ctx))
+			parts = append(parts, n.sweepEngines, n.setUp, n.auditTranscript, n.sweepNodes)
 		}
+		err := inTurn(a.ctx, a, parts...)
 		a.requests.RUnlock()
 		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errOrdered) {
 			n.Logger.Error("sweeping what has expired", "error", err)
@@ -40,13 +42,24 @@ func (n *Node) sweepUntilClosed(a *active) {
 	}
 }
 
-// sweep does its parts one after the other, and each whatever became of the others.
+// sweep does its parts one after the other.
 func (n *Node) sweep(ctx context.Context, a *active) error {
-	err := errors.Join(n.sweepOutcomes(ctx, a), n.sweepTokens(ctx, a), n.sweepMounts(ctx, a), n.sweepKeyring(ctx, a), n.watchTranscript(ctx, a))
+	parts := []func(context.Context, *active) error{n.sweepOutcomes, n.sweepTokens, n.sweepMounts, n.sweepKeyring, n.watchTranscript}
 	for _, kind := range kinds() {
-		err = errors.Join(err, n.sweepAttempt(ctx, a, kind))
+		parts = append(parts, func(ctx context.Context, a *active) error { return n.sweepAttempt(ctx, a, kind) })
 	}
-	return errors.Join(err, n.sweepPending(ctx, a))
+	return inTurn(ctx, a, append(parts, n.sweepPending)...)
+}
+
+// inTurn does each whatever became of the others, unless the store is away: then all would say the same.
+func inTurn(ctx context.Context, a *active, parts ...func(context.Context, *active) error) (err error) {
+	for _, part := range parts {
+		err = errors.Join(err, part(ctx, a))
+		if f := fault.As(err); f != nil && f.Kind == fault.Unavailable {
+			break
+		}
+	}
+	return err
 }
 
 // sweepPending destroys a prepared generation whose ceremony is lost: nobody could bring it to an end.

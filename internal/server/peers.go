@@ -3,8 +3,10 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -155,7 +157,7 @@ func (p *peers) answer(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request must be a JSON object with an id", http.StatusBadRequest)
 		return
 	}
-	message, err := p.node.HandOver(r.Context(), ask.ID)
+	message, err := p.node.HandOver(r.Context(), ask.ID, certificateOf(r.TLS))
 	switch f := fault.As(err); {
 	case f != nil:
 		p.log.Warn("the keys were not handed over", "to", r.RemoteAddr, "error", err)
@@ -167,6 +169,12 @@ func (p *peers) answer(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		_, _ = w.Write(message)
 	}
+}
+
+// certificateOf names the certificate that the other side has shown.
+func certificateOf(c *tls.ConnectionState) string {
+	sum := sha256.Sum256(c.PeerCertificates[0].Raw)
+	return "certificate sha256:" + hex.EncodeToString(sum[:8])
 }
 
 // ask is the other side of answer.

@@ -5,15 +5,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -310,6 +313,9 @@ func TestNextPage(t *testing.T) {
 			t.Errorf("after %d of %d with %d bytes: %d, want %d", test.n, test.limit, test.bytes, got, test.want)
 		}
 	}
+	if worst := maxPage * store.MaxValue; worst > 64<<20 {
+		t.Errorf("a page can have %d MiB", worst>>20)
+	}
 }
 
 // Every chunk of the largest change has its place in the transaction that commits the journal.
@@ -331,5 +337,54 @@ func TestLargestChangeFitsOneCommit(t *testing.T) {
 	})
 	if err == nil {
 		t.Error("an endless change was taken")
+	}
+}
+
+// chunkRequests notes the requests that store chunks, and refuses the commit.
+type chunkRequests struct {
+	pb.KVClient
+	pb.LeaseClient
+	seen []*pb.TxnRequest
+}
+
+func (c *chunkRequests) Txn(_ context.Context, r *pb.TxnRequest, _ ...grpc.CallOption) (*pb.TxnResponse, error) {
+	if r.Success[0].GetRequestPut().GetLease() == 0 {
+		return nil, rpctypes.ErrGRPCNoSpace
+	}
+	c.seen = append(c.seen, r)
+	return &pb.TxnResponse{Header: &pb.ResponseHeader{}, Succeeded: true}, nil
+}
+
+func (c *chunkRequests) LeaseGrant(context.Context, *pb.LeaseGrantRequest, ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
+	return &pb.LeaseGrantResponse{ID: 7}, nil
+}
+
+func (c *chunkRequests) LeaseRevoke(context.Context, *pb.LeaseRevokeRequest, ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
+	return &pb.LeaseRevokeResponse{}, nil
+}
+
+// A chunk's request that arrives once more, after the commit, would put the chunk back on a lease that ends: it has to be
+// bound to the chunk's absence.
+func TestLateChunkChangesNothing(t *testing.T) {
+	c := &chunkRequests{}
+	client := clientv3.NewCtxClient(t.Context())
+	client.KV, client.Lease = clientv3.NewKVFromKVClient(c, nil), clientv3.NewLeaseFromLeaseClient(c, nil, time.Second)
+	defer client.Lease.Close()
+	s := &Store{
+		client: client, prefix: "p/", timeout: time.Second, log: slog.New(slog.DiscardHandler),
+		lane: make(chan struct{}, 1), finish: make(chan struct{}, 1),
+	}
+	err := s.Update(t.Context(), func(tx store.Tx) error {
+		return errors.Join(tx.Put("a", make([]byte, store.MaxValue)), tx.Put("b", make([]byte, store.MaxValue)))
+	})
+	if fault.As(err) != known[rpctypes.ErrNoSpace] || len(c.seen) != 2 {
+		t.Fatalf("%d chunks, %v", len(c.seen), err)
+	}
+	for _, r := range c.seen {
+		key := r.Success[0].GetRequestPut().Key
+		if len(r.Compare) != 1 || string(r.Compare[0].Key) != string(key) || r.Compare[0].Target != pb.Compare_CREATE ||
+			r.Compare[0].Result != pb.Compare_EQUAL || r.Compare[0].GetCreateRevision() != 0 {
+			t.Errorf("%s is stored on condition of %v", key, r.Compare)
+		}
 	}
 }

@@ -80,7 +80,10 @@ func (s *Store) commitLarge(ctx context.Context, r *reader, tx *store.Overlay) e
 	cmps := r.compares(maxOps - len(chunks))
 	ops := []clientv3.Op{clientv3.OpPut(s.pendingKey(), j.name)}
 	for n, chunk := range chunks {
-		if _, err := s.txn(ctx, nil, clientv3.OpPut(j.chunkKey(n), string(chunk), clientv3.WithLease(lease))); err != nil {
+		// Only where it isn't yet: a request that was sent again may also come late, and must not hang a committed chunk on
+		// the lease again.
+		absent := clientv3.Compare(clientv3.CreateRevision(j.chunkKey(n)), "=", 0)
+		if _, err := s.txn(ctx, []clientv3.Cmp{absent}, clientv3.OpPut(j.chunkKey(n), string(chunk), clientv3.WithLease(lease))); err != nil {
 			return err
 		}
 		cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(j.chunkKey(n)), ">", 0))

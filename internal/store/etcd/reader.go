@@ -15,10 +15,11 @@ import (
 	"github.com/quorate/quorate/internal/store"
 )
 
-// Pages of a scan begin small, because it may stop at once, and grow while they stay below pageBytes.
+// Pages of a scan begin small, because it may stop at once, and grow while they stay below pageBytes. That is a guess: the
+// largest records may follow the smallest, and a page of them has to fit into memory, and through the network in time.
 const (
 	firstPage = 16
-	maxPage   = 1000
+	maxPage   = 64
 	pageBytes = 4 << 20
 )
 

@@ -48,10 +48,11 @@ var (
 	errReadOnly = unavailable("the database takes no writes: connect to the primary server, or end its read-only mode")
 	errTooMany  = unavailable("the database has no connection left for this server: raise max_connections there, or " +
 		"allow fewer here")
-	errDown    = unavailable("the database server is starting up or shutting down: try again")
-	errLogin   = unavailable("the database refuses this server's login: check user, password and pg_hba.conf")
-	errRights  = unavailable("the database user lacks a right on the table: grant select, insert, update and delete")
-	errNoTable = unavailable("the table of the store is gone or changed: restore it, or restart this server to make " +
+	errDown       = unavailable("the database server is starting up or shutting down: try again")
+	errNoDatabase = unavailable("the server has no such database: create it, with this login as its owner, or name another in the connection URL")
+	errLogin      = unavailable("the database refuses this server's login: check user, password and pg_hba.conf")
+	errRights     = unavailable("the database user lacks a right on the table: grant select, insert, update and delete")
+	errNoTable    = unavailable("the table of the store is gone or changed: restore it, or restart this server to make " +
 		"an empty one")
 	errSession = unavailable("the database has forgotten the session: connect to it directly, or through a pooler that " +
 		"keeps sessions apart")
@@ -64,7 +65,7 @@ var sentences = map[string]*fault.Error{
 	"57014": errSlow, "55P03": errSlow,
 	"53100": errFull, "53300": errTooMany, "25006": errReadOnly,
 	"57P01": errDown, "57P02": errDown, "57P03": errDown,
-	"28": errLogin, "42501": errRights, "42P01": errNoTable, "3D000": errLogin,
+	"28": errLogin, "42501": errRights, "42P01": errNoTable, "3D000": errNoDatabase,
 	"08": errLost, "25P03": errLost, "57P05": errLost, "26000": errSession, "0A000": errSession,
 }
 

@@ -164,12 +164,18 @@ func (p *pool) release(c *conn) {
 // flush closes the idle connections now and those in use when they are released.
 func (p *pool) flush() {
 	p.mu.Lock()
+	p.epoch++ // first, so that none of before is released into the pool again
+	p.mu.Unlock()
+	p.closeIdle()
+}
+
+func (p *pool) closeIdle() {
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {
 		go c.discard()
 	}
 	p.idle = nil
-	p.epoch++
 }
 
 // close is for a pool that nobody uses any more.

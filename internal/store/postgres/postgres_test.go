@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -117,6 +118,9 @@ func TestPages(t *testing.T) {
 	}
 	if got := nextPage(size, store.MaxValue+store.MaxKey); got < 1 || got > 4 {
 		t.Errorf("of the biggest entries a page has %d", got)
+	}
+	if worst := maxPage * store.MaxValue; worst > 128<<20 {
+		t.Errorf("a page can have %d MiB", worst>>20)
 	}
 	if got := nextPage(1, pageBytes*2); got != 1 {
 		t.Errorf("a page of entries that are over its size has %d", got)
@@ -246,6 +250,33 @@ func testRunEnds(t *testing.T) {
 		})
 		if err != errAway || calls != test.calls {
 			t.Errorf("%s: %v after %d calls, want %d", name, err, calls, test.calls)
+		}
+	}
+}
+
+// A server that vanished without a word costs one request the time to find out, not one for each connection in the pool.
+func TestSilentDeath(t *testing.T) {
+	p, err := newPool(Options{URL: "postgres://u@127.0.0.1:1/d?sslmode=disable", Timeout: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		near, far := net.Pipe() // nobody reads at its far end
+		t.Cleanup(func() { near.Close(); far.Close() })
+		made, err := pgconn.Construct(&pgconn.HijackedConn{Conn: near, TxStatus: 'I', Frontend: p.config.BuildFrontend(near, near), Config: p.config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.idle = append(p.idle, &conn{PgConn: made, made: time.Now()})
+	}
+	s := &Store{pool: p, timeout: p.timeout, lane: make(chan struct{}, 1)}
+	for _, want := range []*fault.Error{errSlow, errAway} {
+		err := s.View(t.Context(), func(r store.Reader) error {
+			_, err := r.Get("k")
+			return err
+		})
+		if fault.As(err) != want {
+			t.Errorf("%v, want %v", err, want)
 		}
 	}
 }

@@ -55,6 +55,9 @@ func (t *transaction) step(ctx context.Context, fill func(*pgconn.Batch)) ([]*pg
 	results, err := t.conn.ExecBatch(limited, &batch).ReadAll()
 	if err != nil {
 		t.failed = t.pool.judge(ctx, err)
+		if ctx.Err() == nil && limited.Err() != nil {
+			t.pool.closeIdle() // they may have died as silently, and would cost as much time each
+		}
 		return nil, t.failed.err
 	}
 	return results[skip:], nil
@@ -129,7 +132,7 @@ func (t *transaction) Scan(prefix, after string) iter.Seq2[store.Entry, error] {
 
 const (
 	firstPage = 32      // entries
-	maxPage   = 1024    // entries
+	maxPage   = 128     // entries: the biggest may follow the smallest, and all of a page is in memory
 	pageBytes = 4 << 20 // about: a guess from the page before
 	growth    = 4       // at most, from one page to the next
 	keysEnd   = "\xff"  // above every key, because keys are UTF-8
