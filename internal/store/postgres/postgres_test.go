@@ -127,9 +127,11 @@ func TestPages(t *testing.T) {
 	}
 }
 
-func TestByteaArray(t *testing.T) {
-	const want = "00000001" + "00000000" + "00000011" + "00000002" + "00000001" + "00000001" + "61" + "00000002" + "6262"
-	if got := fmt.Sprintf("%x", byteaArray([]string{"a", "bb"})); got != want {
+func TestHashes(t *testing.T) {
+	const want = "00000001" + "00000000" + "00000011" + "00000002" + "00000001" +
+		"00000020" + "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb" +
+		"00000020" + "3b64db95cb55c763391c707108489ae18b4112d783300de38e033b4c98c3deaf"
+	if got := fmt.Sprintf("%x", hashes([]string{"a", "bb"})); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -63,9 +63,14 @@ func (t table) create() string {
 
 // definition leaves some room in each page, so that most updates stay in theirs and change no index, and values as
 // they are: they are encrypted, and nothing would be gained by compressing them.
+//
+// Records are found by the hash of their key. A serialisable read of what isn't there locks the leaf of the index where it
+// would be, against everything that is inserted into that leaf. In the order of the keys these would be its neighbours,
+// which are written at the same time; in the order of the hashes they are anybody. Only scans go by the primary key.
 func (t table) definition() string {
 	return fmt.Sprintf(`create table if not exists %[1]s (key bytea primary key, value bytea not null) with (fillfactor = 80); `+
 		`alter table %[1]s alter column value set storage external; `+
+		`create index if not exists %[4]s on %[1]s (sha256(key)); `+
 		`create table if not exists %[2]s (version integer not null); `+
-		`insert into %[2]s select %[3]d where not exists (select from %[2]s);`, t.records(), t.version(), schemaVersion)
+		`insert into %[2]s select %[3]d where not exists (select from %[2]s);`, t.records(), t.version(), schemaVersion, `"`+t.name+`_hash"`)
 }

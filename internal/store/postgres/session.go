@@ -106,7 +106,7 @@ func (c *conn) prepare(ctx context.Context, t table) error {
 		name, sql string
 		types     []uint32
 	}{
-		{getStatement, "select key, value from %s where key = any($1)", []uint32{oidByteaArray}},
+		{getStatement, "select key, value from %s where sha256(key) = any($1)", []uint32{oidByteaArray}},
 		{
 			scanStatement, "select key, value from %s where key >= $1 and key < $2 order by key limit $3",
 			[]uint32{oidBytea, oidBytea, oidInt8},
@@ -115,7 +115,7 @@ func (c *conn) prepare(ctx context.Context, t table) error {
 			putStatement, "insert into %s (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
 			[]uint32{oidBytea, oidBytea},
 		},
-		{deleteStatement, "delete from %s where key = $1", []uint32{oidBytea}},
+		{deleteStatement, "delete from %s where sha256(key) = $1", []uint32{oidBytea}},
 	} {
 		if _, err := c.Prepare(ctx, s.name, fmt.Sprintf(s.sql, t.records()), s.types); err != nil {
 			return err

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"iter"
@@ -70,7 +71,7 @@ func (t *transaction) Get(keys ...string) ([][]byte, error) {
 		return values, nil
 	}
 	results, err := t.step(t.ctx, func(b *pgconn.Batch) {
-		b.ExecPrepared(getStatement, [][]byte{byteaArray(keys)}, binaryFormat, binaryFormat)
+		b.ExecPrepared(getStatement, [][]byte{hashes(keys)}, binaryFormat, binaryFormat)
 	})
 	if err != nil {
 		return nil, err
@@ -85,8 +86,8 @@ func (t *transaction) Get(keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// byteaArray is the binary form of bytea[].
-func byteaArray(keys []string) []byte {
+// hashes is the binary form of bytea[] with the hash of each key, by which records are found.
+func hashes(keys []string) []byte {
 	const oneDimension, noNulls, lowerBound = 1, 0, 1
 	b := binary.BigEndian.AppendUint32(nil, oneDimension)
 	b = binary.BigEndian.AppendUint32(b, noNulls)
@@ -94,8 +95,9 @@ func byteaArray(keys []string) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(keys)))
 	b = binary.BigEndian.AppendUint32(b, lowerBound)
 	for _, key := range keys {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(key)))
-		b = append(b, key...)
+		hash := sha256.Sum256([]byte(key))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(hash)))
+		b = append(b, hash[:]...)
 	}
 	return b
 }
@@ -194,7 +196,8 @@ func (t *transaction) commit(writes *store.Overlay, change bool) error {
 		if change {
 			for key, value := range writes.Changes() {
 				if value == nil {
-					b.ExecPrepared(deleteStatement, [][]byte{[]byte(key)}, binaryFormat, nil)
+					hash := sha256.Sum256([]byte(key))
+					b.ExecPrepared(deleteStatement, [][]byte{hash[:]}, binaryFormat, nil)
 				} else {
 					b.ExecPrepared(putStatement, [][]byte{[]byte(key), value}, binaryFormat, nil)
 				}
