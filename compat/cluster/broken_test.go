@@ -132,11 +132,15 @@ func TestModel(t *testing.T) {
 		legal bool
 		used  int // after a revocation
 	}{
-		"a write and a read":                 {[]step{{write(asRoot, "a"), 0, 1, ok}, {request{what: readOne}, 2, 3, is("a")}}, true, 0},
-		"a read of nothing after a write":    {[]step{{write(asRoot, "a"), 0, 1, ok}, {request{what: readOne}, 2, 3, result{code: 404}}}, false, 0},
-		"a read beside a write":              {[]step{{write(asRoot, "a"), 0, 3, ok}, {request{what: readOne}, 1, 2, result{code: 404}}}, true, 0},
-		"back to an older value":             {[]step{{write(asRoot, "a"), 0, 1, ok}, {write(asRoot, "b"), 2, 9, ok}, {request{what: readOne}, 3, 4, is("b")}, {request{what: readOne}, 5, 6, is("a")}}, false, 0},
-		"a lost answer that counts late":     {[]step{{write(asRoot, "a"), 0, forever, result{unknown: true}}, {request{what: readOne}, 1, 2, result{code: 404}}, {request{what: readOne}, 3, 4, is("a")}}, true, 0},
+		"a write and a read":              {[]step{{write(asRoot, "a"), 0, 1, ok}, {request{what: readOne}, 2, 3, is("a")}}, true, 0},
+		"a read of nothing after a write": {[]step{{write(asRoot, "a"), 0, 1, ok}, {request{what: readOne}, 2, 3, result{code: 404}}}, false, 0},
+		"a read beside a write":           {[]step{{write(asRoot, "a"), 0, 3, ok}, {request{what: readOne}, 1, 2, result{code: 404}}}, true, 0},
+		"back to an older value": {[]step{
+			{write(asRoot, "a"), 0, 1, ok}, {write(asRoot, "b"), 2, 9, ok}, {request{what: readOne}, 3, 4, is("b")}, {request{what: readOne}, 5, 6, is("a")},
+		}, false, 0},
+		"a lost answer that counts late": {[]step{
+			{write(asRoot, "a"), 0, forever, result{unknown: true}}, {request{what: readOne}, 1, 2, result{code: 404}}, {request{what: readOne}, 3, 4, is("a")},
+		}, true, 0},
 		"a lost answer that never counts":    {[]step{{write(asRoot, "a"), 0, forever, result{unknown: true}}, {request{what: readOne}, 1, 2, result{code: 404}}}, true, 0},
 		"a write after the revocation":       {[]step{revoked, {write(asParent, "a"), 11, 12, ok}}, false, 1},
 		"the same by the child":              {[]step{revoked, {write(asChild, "a"), 11, 12, ok}}, false, 1},

@@ -86,7 +86,7 @@ func (w *workload) nemesis(t *testing.T, faults []fault) {
 func TestLinearizable(t *testing.T) {
 	onEachEngine(t, 3, func(t *testing.T, e engine) {
 		c := newCluster(t, 3, 3, 2, e.open)
-		w := newWorkload(t, c, operations(t, 3000, 600))
+		w := newWorkload(t, c, operations(t, 4000, 800))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
 		defer cancel()
 		finished := make(chan struct{})

@@ -3,6 +3,9 @@
 //
 // They promise that whatever one node acknowledged binds all, while nodes, connections and the engine fail. They do not
 // show what a machine that loses power does to an engine: that is the engine's own promise.
+//
+// QUORATE_CLUSTER_OPS makes the run under faults as long as one likes, QUORATE_SEED repeats what was asked in another one,
+// and QUORATE_PICTURES says where the picture of a history goes that has no order.
 package cluster
 
 import (

@@ -138,12 +138,16 @@ func (w *workload) open(ctx context.Context) (*cell, error) {
 	defer w.mu.Unlock()
 	c.id = len(w.cells)
 	c.tokens[asRoot] = w.root
+	policy := "app"
+	if c.id%2 == 1 {
+		policy = "root" // a parent that can't expire: its child learns of its end in another way
+	}
 	for _, make := range []struct {
 		who, by who
 		body    map[string]any
 	}{
-		{asParent, asRoot, map[string]any{"policies": []string{"app"}}},
-		{asChild, asParent, map[string]any{}},
+		{asParent, asRoot, map[string]any{"policies": []string{policy}}},
+		{asChild, asParent, map[string]any{"policies": []string{"app"}}},
 		{asLimited, asRoot, map[string]any{"policies": []string{"app"}, "num_uses": uses, "no_parent": true}},
 	} {
 		m := w.nodes[c.id%len(w.nodes)]
