@@ -57,8 +57,13 @@ func (a *active) system(r store.Reader) (*system, error) {
 	}
 	a.seeing.Lock() // or the devices of an older snapshot could stay beside the system of a newer one
 	defer a.seeing.Unlock()
-	if last := a.sys.Load(); last == nil || now.version != last.version {
+	switch last := a.sys.Load(); {
+	case last == nil || now.version != last.version:
 		a.broker.SetStored(now.devices)
+	case now.stamp == last.stamp: // another request has loaded the same meanwhile
+		return last, nil
+	default: // one table for each version: who found a mount in it is to find the same one again
+		now.mounts, now.devices, now.quotas, now.cors = last.mounts, last.devices, last.quotas, last.cors
 	}
 	a.sys.Store(now)
 	return now, nil

@@ -238,6 +238,23 @@ func TestFillFails(t *testing.T) {
 	}
 }
 
+// Servers that run over a store are no part of what is in it: they neither hinder an init nor go with a replacement.
+func TestInitBesideServers(t *testing.T) {
+	st := newStore()
+	for _, replace := range []bool{false, true} {
+		err := st.Update(ctx, func(tx store.Tx) error { return tx.Put(PresencePrefix+"a", []byte("here")) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Init(ctx, st, InitParams{Shares: 3, Threshold: 2, Now: born, Replace: replace}); err != nil {
+			t.Fatalf("replace %v: %v", replace, err)
+		}
+		if string(dump(t, st)[PresencePrefix+"a"]) != "here" {
+			t.Errorf("replace %v: the server's record is gone", replace)
+		}
+	}
+}
+
 func TestInitOverRepeatingStore(t *testing.T) {
 	c := initCluster(t, storetest.Rerun(newStore()), 3, 2)
 	c.mustOpen(t, c.unsealer(), 3, 1)
