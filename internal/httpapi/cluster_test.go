@@ -101,6 +101,24 @@ func TestHealthWithoutAStore(t *testing.T) {
 	}
 }
 
+// A scrape doesn't wait for a store that hangs as long as each of its looks into it may take.
+func TestMetricsOfAHangingStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &outage{Store: inmem.New()}
+		s := &server{t: t, store: st, log: &logBuffer{}, clock: &clock{t: time.Now()}, l: Listener{Name: "test", APIAddrLoopback: true, OpenMetrics: true}}
+		s.serve(st)
+		s.init(1, 1)
+		s.unseal(1)
+		st.hanging.Store(true)
+		began := time.Now()
+		s.do("GET", "sys/metrics", "").want(200).lines("quorate_sealed 0")
+		if took := time.Since(began); took != scrapePatience {
+			t.Errorf("it took %v", took)
+		}
+		st.hanging.Store(false)
+	})
+}
+
 // member is a server over s's store, as one of several.
 func (s *server) member(name string) *server {
 	s.t.Helper()

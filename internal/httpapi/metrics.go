@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -65,9 +67,14 @@ func metrics(x *exchange) (*reply, error) {
 	return &reply{plain: out.String(), media: string(format)}, nil
 }
 
+// scrapePatience is for all that a scrape asks of the store, below the ten seconds after which Prometheus gives up: what the
+// process knows is wanted most while the store hangs.
+const scrapePatience = 4 * time.Second
+
 // scrape returns what it could find out, and why not all of it.
 func (x *exchange) scrape() (*scrape, error) {
-	ctx := x.r.Context()
+	ctx, cancel := context.WithTimeout(x.r.Context(), scrapePatience)
+	defer cancel()
 	s := &scrape{sealed: x.Node.Sealed()}
 	initialised, errInit := x.Node.Initialized(ctx)
 	if errInit == nil {
@@ -83,13 +90,13 @@ func (x *exchange) scrape() (*scrape, error) {
 		errEvents = nil
 	}
 	if !s.sealed {
-		s.open, errOpen = x.openCeremonies()
+		s.open, errOpen = x.openCeremonies(ctx)
 	}
 	return s, errors.Join(errInit, errTable, errEvents, errOpen)
 }
 
-func (x *exchange) openCeremonies() (map[ceremony.Kind]int, error) {
-	list, _, err := x.Node.Ceremonies(x.r.Context())
+func (x *exchange) openCeremonies(ctx context.Context) (map[ceremony.Kind]int, error) {
+	list, _, err := x.Node.Ceremonies(ctx)
 	if err != nil {
 		return nil, err
 	}
