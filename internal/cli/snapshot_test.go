@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,13 +90,18 @@ func TestSnapshotSaveFails(t *testing.T) {
 		r.sends(sent)
 		r.fails(exitServer, []string{"this is no snapshot, or a damaged one", "hint: nothing was saved"}, save...)
 	}
+	var answering sync.Mutex // a connection that breaks off doesn't tell that its handler has ended
 	r.answers["GET sys/storage/snapshot"] = func(w http.ResponseWriter, _ *http.Request) {
+		answering.Lock()
+		defer answering.Unlock()
 		w.Header().Set("Content-Length", "100000")
 		_, _ = w.Write(text[:100])
 		panic(http.ErrAbortHandler)
 	}
 	r.fails(exitServer, []string{"error saving a snapshot"}, save...)
+	answering.Lock()
 	delete(r.answers, "GET sys/storage/snapshot")
+	answering.Unlock()
 	r.fails(exitServer, []string{"permission denied", `path "sys/storage/snapshot" { capabilities = ["read", "sudo"] }`}, save...)
 	r.fails(exitLocal, []string{"a snapshot needs a file"}, "operator", "snapshot", "save", "-")
 	r.sends(text)
