@@ -39,8 +39,6 @@ type Membership struct {
 
 const (
 	defaultEcho = 5 * time.Second
-	// echoLife is for how long a node counts as alive after its last sign. Clocks of nodes may differ by a part of it.
-	echoLife = 30 * time.Second
 	// echoKept is when the record of a node that came to no orderly end goes.
 	echoKept = 15 * time.Minute
 	// maxAskPause is after how many signs of life a node asks again at the latest that got the keys and can't use them: each
@@ -129,7 +127,7 @@ func (n *Node) Nodes(ctx context.Context) (list []NodeInfo, err error) {
 	return list, err
 }
 
-func (i *NodeInfo) alive(now time.Time) bool { return now.Sub(i.LastEcho).Abs() < echoLife }
+func (i *NodeInfo) alive(now time.Time) bool { return now.Sub(i.LastEcho).Abs() < seal.PresenceLife }
 
 // RunMembership leaves signs of life until ctx ends, and takes the last one back then. While the node is sealed it asks
 // the others for the root key, if it may.

@@ -118,7 +118,7 @@ func TestPresence(t *testing.T) {
 	if a.names() != "a b (c)" {
 		t.Errorf("with a predecessor of b: %q", a.names())
 	}
-	a.clock.step(echoLife - 1)
+	a.clock.step(seal.PresenceLife - 1)
 	b.shows()
 	if a.names() != "a b (c)" {
 		t.Errorf("a moment before its end: %q", a.names())
@@ -285,8 +285,8 @@ func TestHandOverRefused(t *testing.T) {
 		"no sign of life":   {func(*fleet, *cluster) string { return stranger }, errNoAsker},
 		"no id":             {func(*fleet, *cluster) string { return "" }, errNoAsker},
 		"a path":            {func(_ *fleet, b *cluster) string { return "x/../" + b.node.presence.id }, errNoAsker},
-		"stale":             {as(func(i *NodeInfo) { i.LastEcho = i.LastEcho.Add(-echoLife) }), errNoAsker},
-		"of the future":     {as(func(i *NodeInfo) { i.LastEcho = i.LastEcho.Add(echoLife) }), errNoAsker},
+		"stale":             {as(func(i *NodeInfo) { i.LastEcho = i.LastEcho.Add(-seal.PresenceLife) }), errNoAsker},
+		"of the future":     {as(func(i *NodeInfo) { i.LastEcho = i.LastEcho.Add(seal.PresenceLife) }), errNoAsker},
 		"not sealed":        {as(func(i *NodeInfo) { i.Sealed = false }), errNoAsker},
 		"no key":            {as(func(i *NodeInfo) { i.Key = nil }), errNoAsker},
 		"a bad key":         {as(func(i *NodeInfo) { i.Key = i.Key[1:] }), errNoAsker},
@@ -499,7 +499,7 @@ func TestAttemptAcrossNodes(t *testing.T) {
 	}
 	var values [][]byte
 	err := c.st.View(t.Context(), func(r store.Reader) (err error) {
-		values, err = r.Get(orderKey)
+		values, err = r.Get(seal.OrderKey)
 		return err
 	})
 	if err != nil || values[0] != nil {

@@ -10,14 +10,11 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/barrier"
+	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/secret"
 	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/store"
 )
-
-// orderKey holds random text that changes whenever the cluster is sealed: a node that was unsealed under another one has
-// no right to its keys any more.
-const orderKey = "plain/sealing"
 
 // sealedElsewhere tells why a node that nobody has asked sealed itself.
 const sealedElsewhere = "the cluster was sealed at another server, or its store was replaced"
@@ -27,7 +24,7 @@ var errOrdered = errors.New("the cluster was sealed")
 
 // order makes every node that is unsealed seal itself, once tx has committed.
 func order(tx store.Tx) error {
-	if err := tx.Put(orderKey, []byte(rand.Text())); err != nil {
+	if err := tx.Put(seal.OrderKey, []byte(rand.Text())); err != nil {
 		return err
 	}
 	return barrier.BumpStamp(tx)
@@ -51,7 +48,7 @@ type pin struct {
 func (g *guard) pinNow(ctx context.Context) error {
 	var now string
 	err := g.Store.View(ctx, func(r store.Reader) error {
-		values, err := r.Get(orderKey)
+		values, err := r.Get(seal.OrderKey)
 		if err != nil {
 			return err
 		}
@@ -117,8 +114,9 @@ func (g *guarded) Get(keys ...string) ([][]byte, error) {
 	var ask []string
 	from := make([]int, len(keys)) // :: index in keys → index in ask, or -1
 	for i, key := range keys {
-		if from[i] = -1; g.find(key) >= 0 {
-			values[i] = g.known[g.find(key)].Value
+		from[i] = -1
+		if k := g.find(key); k >= 0 {
+			values[i] = g.known[k].Value
 			continue
 		}
 		if from[i] = slices.Index(ask, key); from[i] < 0 {
@@ -184,7 +182,7 @@ func (g *guarded) check() error {
 // judge looks at the order itself only if the stamp isn't one that it was seen under.
 func (g *guarded) judge(stamp []byte) error {
 	if seen := g.pin.stamp.Load(); seen == nil || *seen != string(stamp) {
-		values, err := g.Reader.Get(orderKey)
+		values, err := g.Reader.Get(seal.OrderKey)
 		if err != nil {
 			return err
 		}
@@ -215,7 +213,7 @@ type guardedTx struct {
 
 // Put implements store.Tx. What judges the snapshot must be read before it can be overwritten.
 func (g *guardedTx) Put(key string, value []byte) error {
-	if key == barrier.StampKey || key == orderKey {
+	if key == barrier.StampKey || key == seal.OrderKey {
 		if err := g.check(); err != nil {
 			return err
 		}
@@ -226,7 +224,7 @@ func (g *guardedTx) Put(key string, value []byte) error {
 
 // Delete implements store.Tx.
 func (g *guardedTx) Delete(key string) error {
-	if key == barrier.StampKey || key == orderKey {
+	if key == barrier.StampKey || key == seal.OrderKey {
 		if err := g.check(); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/barrier"
 	"github.com/quorate/quorate/internal/fault"
 	"github.com/quorate/quorate/internal/policy"
+	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/store/anystore"
 	"github.com/quorate/quorate/internal/store/inmem"
@@ -487,7 +488,7 @@ type countingReader struct {
 }
 
 func (r countingReader) Get(keys ...string) ([][]byte, error) {
-	if slices.Contains(keys, orderKey) {
+	if slices.Contains(keys, seal.OrderKey) {
 		r.c.orders++
 	}
 	return r.Reader.Get(keys...)

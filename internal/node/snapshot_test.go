@@ -83,7 +83,7 @@ func TestRestoreUnderANode(t *testing.T) {
 	if _, err := snapshot.Restore(t.Context(), c.st, in, snapshot.Options{Force: true}); err == nil || !strings.Contains(err.Error(), "a server runs over this store") {
 		t.Errorf("restored under a node that is alive: %v", err)
 	}
-	sign(time.Now().Add(-2 * echoLife))
+	sign(time.Now().Add(-2 * seal.PresenceLife))
 	if _, err := in.Seek(0, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -143,8 +143,16 @@ func (p *InitParams) generate() (*made, error) {
 	return m, nil
 }
 
-// PresencePrefix is where the servers that run over a store say so, each under its own ID: no part of a cluster.
-const PresencePrefix = "plain/node/"
+// What the servers that run over a store leave in it for each other.
+const (
+	// PresencePrefix is where each of them says so, under its own ID: no part of a cluster.
+	PresencePrefix = "plain/node/"
+	// PresenceLife is for how long it counts as running after its last sign of life. Clocks may differ by a part of it.
+	PresenceLife = 30 * time.Second
+	// OrderKey holds random text that changes whenever the cluster is sealed: a server that was unsealed under another one
+	// has no right to its keys any more.
+	OrderKey = "plain/sealing"
+)
 
 // makeRoom refuses a store that holds anything, or empties it for a replacement.
 func (p *InitParams) makeRoom(tx store.Tx) error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -102,13 +101,9 @@ func loadPeerTLS(c config.Cluster) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the certificate for other servers (cluster block) can't be used: %w", err)
 	}
-	text, err := os.ReadFile(c.TLSCAFile)
+	pool, err := loadPool(c.TLSCAFile)
 	if err != nil {
-		return nil, fmt.Errorf("the tls_ca_file of the cluster block can't be read: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", c.TLSCAFile)
+		return nil, fmt.Errorf("the tls_ca_file of the cluster block can't be read, or holds no certificate in PEM form: %w", err)
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},

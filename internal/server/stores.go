@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,13 +86,11 @@ func etcdTLS(s config.Storage) (*tls.Config, error) {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.TLSCAFile != "" {
-		pem, err := os.ReadFile(s.TLSCAFile)
+		pool, err := loadPool(s.TLSCAFile)
 		if err != nil {
-			return nil, fmt.Errorf("the tls_ca_file for etcd can't be read: %w", err)
+			return nil, fmt.Errorf("the tls_ca_file for etcd can't be read, or has no certificate in PEM form: %w", err)
 		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate in PEM form", s.TLSCAFile)
-		}
+		c.RootCAs = pool
 	}
 	if s.TLSCertFile != "" {
 		cert, err := tls.LoadX509KeyPair(s.TLSCertFile, s.TLSKeyFile)

@@ -66,9 +66,6 @@ func Unfinished(r store.Reader) error {
 	return fault.New(fault.Unavailable, "a snapshot was not wholly restored into this store: run quorate operator snapshot restore again, with the same file, to finish it")
 }
 
-// stillThere is how long after its last sign of life a server counts as running.
-const stillThere = 30 * time.Second
-
 // deserted is an error if a server runs over the store, as far as one can see there.
 func deserted(r store.Reader, st store.Store) error {
 	now := time.Now()
@@ -86,7 +83,7 @@ func deserted(r store.Reader, st store.Store) error {
 			continue
 		}
 		// One whose clock is ahead of ours is there, too; but not for ever.
-		if ago := now.Sub(node.LastEcho); ago < stillThere && ago > -time.Hour {
+		if ago := now.Sub(node.LastEcho); ago < seal.PresenceLife && ago > -time.Hour {
 			return fmt.Errorf("a server runs over this store, or did until %s ago (node %s): stop all of them, wait half a minute, and repeat the command",
 				max(ago, 0).Round(time.Second), strings.TrimPrefix(e.Key, seal.PresencePrefix))
 		}

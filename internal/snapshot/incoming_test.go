@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/barrier"
+	"github.com/quorate/quorate/internal/seal"
 	"github.com/quorate/quorate/internal/store"
 	"github.com/quorate/quorate/internal/store/storetest"
 )
@@ -19,7 +20,7 @@ func TestRestore(t *testing.T) {
 	want := r.content()
 	saved := r.save()
 	stamp := r.value(barrier.StampKey)
-	order := r.value(orderKey)
+	order := r.value(seal.OrderKey)
 
 	// What came later goes, in any place and however much it is; what was changed or deleted comes back.
 	r.fill("a/", 700, 10)
@@ -37,7 +38,7 @@ func TestRestore(t *testing.T) {
 	if told != int64(len(want)) {
 		t.Errorf("told of %d records, want %d", told, len(want))
 	}
-	if r.value(barrier.StampKey) == stamp || r.value(orderKey) == order {
+	if r.value(barrier.StampKey) == stamp || r.value(seal.OrderKey) == order {
 		t.Error("servers that run over the store don't notice")
 	}
 	if f.records > batchRecords+1 {

@@ -50,7 +50,7 @@ func Restore(ctx context.Context, st store.Store, in io.ReadSeeker, o Options) (
 				return err
 			}
 		}
-		if err := tx.Put(orderKey, []byte(rand.Text())); err != nil {
+		if err := tx.Put(seal.OrderKey, []byte(rand.Text())); err != nil {
 			return err
 		}
 		return barrier.BumpStamp(tx)

@@ -33,17 +33,14 @@ const (
 	maxHeader = 4 << 10
 )
 
-// Keys with a meaning of their own here.
-const (
-	markerKey = "plain/incoming" // there while a store isn't complete
-	orderKey  = "plain/sealing"  // new text in it makes every unsealed node seal itself
-)
+// markerKey is there while a store isn't complete.
+const markerKey = "plain/incoming"
 
 // apart reports a key that belongs to the store, not to what is in it.
 func apart(key string) bool { return key == markerKey || strings.HasPrefix(key, seal.PresencePrefix) }
 
 // renewed reports a key that a restore doesn't put back but makes new, or that is apart.
-func renewed(key string) bool { return key == orderKey || key == barrier.StampKey || apart(key) }
+func renewed(key string) bool { return key == seal.OrderKey || key == barrier.StampKey || apart(key) }
 
 // Header says what a stream is of.
 type Header struct {
