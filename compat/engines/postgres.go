@@ -195,7 +195,7 @@ func (p *Postgres) Start() error {
 	}
 	args := []string{
 		"-D", p.data, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories=", "-c", "max_connections=120", "-c", "shared_buffers=32MB",
+		"-c", "unix_socket_directories=", "-c", "max_connections=600", "-c", "shared_buffers=32MB",
 	}
 	for _, s := range p.settings {
 		args = append(args, "-c", s)
